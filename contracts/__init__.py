@@ -1,0 +1,1 @@
+"""What all rooms agree on: ids, events, policy, decision record, degrade levels, errors. Pure."""

@@ -1,0 +1,185 @@
+"""The policy: one frozen, hashed object that holds every weight, cap, share and multiplier.
+
+No weight stands in code. An experiment arm is a typed difference to a policy (`Policy.diff`).
+Orders of magnitude follow the public weights of X's home ranker (August 2026).
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from hashlib import blake2b
+from json import dumps
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from contracts.degrade import SourceName
+
+
+class Action(StrEnum):
+    """What the ensemble ranker predicts; the order is the column order of its output."""
+
+    CLICK = "click"
+    LIKE = "like"
+    COMMENT = "comment"
+    REPOST = "repost"
+    SHARE = "share"
+    SAVE = "save"
+    FOLLOW_AUTHOR = "follow_author"
+    DWELL = "dwell"  # expected seconds, not a probability
+    HIDE = "hide"
+    REPORT = "report"
+
+
+ACTIONS: Final = tuple(Action)
+FAMILIES: Final = ("collaborative", "content", "deep")
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Multiplier = Annotated[float, Field(ge=0.01, le=10.0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Mix(_Part):
+    """The share of posts by followed people in a slate, applied at selection."""
+
+    followed_target: Share = 0.5
+    followed_min: Share = 0.2
+    followed_max: Share = 0.8
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Mix":
+        if not self.followed_min <= self.followed_target <= self.followed_max:
+            msg = (
+                f"mix needs followed_min <= followed_target <= followed_max, got "
+                f"{self.followed_min}, {self.followed_target}, {self.followed_max}"
+            )
+            raise ValueError(msg)
+        return self
+
+
+class Selection(_Part):
+    """How an ordered slate is taken from scored candidates."""
+
+    author_decay: Share = 0.75
+    """The k-th further post of one author is multiplied by (1-floor) * decay^k + floor."""
+    author_floor: Share = 0.25
+    topic_decay: Share = 0.9
+    topic_floor: Share = 0.6
+    max_per_author: int = Field(default=5, ge=1)
+    slate: int = Field(default=100, ge=10, le=200)
+    """Rows that are selected slot by slot and recorded whole; the rest follows by value."""
+    reserve: int = Field(default=100, ge=0, le=1000)
+    pool: int = Field(default=400, ge=10, le=5000)
+    """Rows by value that selection looks at."""
+
+
+class Filters(_Part):
+    """Bounds of the filters."""
+
+    max_age_hours: float | None = None
+    seen_impressions: int = Field(default=1, ge=1)
+    inventory_holdout: Share = 0.0
+
+
+class Policy(_Part):
+    """Everything that turns candidates and probabilities into one ordered feed."""
+
+    version: Literal[1] = 1
+    name: str = Field(min_length=1, max_length=64)
+    scorer: Literal["ensemble", "fixed_blend", "popular"] = "ensemble"
+    weights: Mapping[Action, float] = Field(
+        default_factory=lambda: {
+            Action.CLICK: 0.4,
+            Action.LIKE: 0.5,
+            Action.COMMENT: 5.0,
+            Action.REPOST: 1.0,
+            Action.SHARE: 2.0,
+            Action.SAVE: 1.0,
+            Action.FOLLOW_AUTHOR: 4.0,
+            Action.DWELL: 0.004,
+            Action.HIDE: -43.0,
+            Action.REPORT: -234.0,
+        }
+    )
+    blend: Mapping[str, float] = Field(
+        default_factory=lambda: {"collaborative": 0.4, "content": 0.3, "deep": 0.3}
+    )
+    out_of_network: Multiplier = 0.75
+    cold_start_lift: Share = 0.0
+    cold_start_impressions: int = Field(default=20, ge=0)
+    quotas: Mapping[SourceName, int] = Field(
+        default_factory=lambda: {
+            SourceName.IN_NETWORK: 300,
+            SourceName.COLLABORATIVE: 350,
+            SourceName.DEEP: 350,
+            SourceName.CONTENT: 250,
+            SourceName.ITEM_TO_ITEM: 150,
+            SourceName.TRENDING: 100,
+            SourceName.FRESH: 100,
+            SourceName.FOLLOWS_OF_FOLLOWS: 100,
+        }
+    )
+    max_candidates: int = Field(default=1500, ge=10, le=5000)
+    mix: Mix = Mix()
+    selection: Selection = Selection()
+    filters: Filters = Filters()
+
+    @model_validator(mode="after")
+    def _families(self) -> "Policy":
+        unknown = set(self.blend) - set(FAMILIES)
+        if unknown:
+            msg = f"blend knows the families {', '.join(FAMILIES)}, got {sorted(unknown)}"
+            raise ValueError(msg)
+        return self
+
+    def canonical(self) -> bytes:
+        """Write the policy in its one canonical JSON form: sorted keys, no spaces."""
+        return dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits of BLAKE2b over the canonical form."""
+        return blake2b(self.canonical(), digest_size=8).hexdigest()
+
+    def diff(self, other: "Policy") -> list["Change"]:
+        """List what changes from this policy to another, one entry a leaf, sorted by path."""
+        mine, theirs = _leaves(self.model_dump(mode="json")), _leaves(other.model_dump(mode="json"))
+        return [
+            Change(path, mine.get(path), theirs.get(path))
+            for path in sorted(mine.keys() | theirs.keys())
+            if mine.get(path) != theirs.get(path)
+        ]
+
+
+class Change(NamedTuple):
+    """One difference between two policies; None where a side lacks the leaf."""
+
+    path: str
+    before: Any
+    after: Any
+
+
+def fixed_blend() -> Policy:
+    """Make the case study's hand blend: 0.4 collaborative, 0.3 content, 0.3 deep; half and half."""
+    return Policy(
+        name="fixed-blend",
+        scorer="fixed_blend",
+        mix=Mix(followed_target=0.5, followed_min=0.5, followed_max=0.5),
+    )
+
+
+def popular() -> Policy:
+    """Make the last resort: what is trending, in order of velocity."""
+    return Policy(name="popular", scorer="popular", mix=Mix(followed_min=0.0, followed_max=1.0))
+
+
+def _leaves(value: object, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {
+            p: leaf
+            for key, inner in value.items()
+            for p, leaf in _leaves(inner, f"{path}.{key}" if path else str(key)).items()
+        }
+    return {path: value}

@@ -1,0 +1,58 @@
+"""All settings, read from `headwater.toml` and `HEADWATER_*`; the environment wins."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class Settings(BaseSettings):
+    """Settings of every command and server; each is documented in `docs/settings.md`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADWATER_", toml_file="headwater.toml", extra="forbid", frozen=True
+    )
+
+    home: Path = Path("var")
+    """Folder of all run-time data: event log, features, bundles, MLflow, records."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=1, le=65535)
+    ranker: Literal["in_process", "bentoml"] = "in_process"
+    ranker_url: str = "http://127.0.0.1:8081"
+    ranker_timeout_ms: int = Field(default=60, ge=1)
+    online_store_url: str | None = None
+    """Redis URL of Feast's online store; SQLite in `home` where it is absent."""
+    cursor_secret: SecretStr | None = None
+    """Key of feed cursors; made once and kept in `home` where it is absent."""
+    snapshot_minutes: float = Field(default=30.0, gt=0)
+    """How long a feed's later pages can be read."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    require_services: bool = False
+    """Tests: a service that is absent is a failure, not a skip."""
+    data_dir: Path = Path("../shared/data")
+    """Tests: where the public data sets lie."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """Read the settings once a process."""
+    return Settings()

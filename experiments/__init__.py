@@ -1,0 +1,1 @@
+"""Deterministic assignment of viewers to experiment arms."""

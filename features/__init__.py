@@ -1,0 +1,1 @@
+"""What happened (event log, catalog) and every number derived from it."""

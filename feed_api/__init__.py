@@ -1,0 +1,1 @@
+"""The HTTP face: API keys, the platform API, errors, operations endpoints."""

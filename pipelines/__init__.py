@@ -1,0 +1,1 @@
+"""The command line and the flows that run when nobody is waiting."""

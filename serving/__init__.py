@@ -1,0 +1,1 @@
+"""One ranked feed: stages, sources, filters, scorers, selection, decision record."""

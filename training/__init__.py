@@ -1,0 +1,1 @@
+"""From frames to a bundle: labels, splits, fitting, metrics, promotion gate, tracking."""
