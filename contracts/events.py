@@ -36,6 +36,7 @@ class EventType(IntEnum):
     POST_DELETED = 25
     PERSON_UPDATED = 26
     PERSON_ERASED = 27
+    UNMUTE = 28
 
     @property
     def word(self) -> str:
@@ -51,6 +52,7 @@ UNDO_OF: Final = {
     EventType.UNSAVE: EventType.SAVE,
     EventType.UNFOLLOW: EventType.FOLLOW,
     EventType.UNBLOCK: EventType.BLOCK,
+    EventType.UNMUTE: EventType.MUTE,
 }
 """An undo event -> the event whose effect it removes."""
 
@@ -81,6 +83,7 @@ NEEDS_TARGET: Final = frozenset(
         EventType.UNFOLLOW,
         EventType.FOLLOW_AUTHOR,
         EventType.MUTE,
+        EventType.UNMUTE,
         EventType.BLOCK,
         EventType.UNBLOCK,
     }

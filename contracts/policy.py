@@ -79,7 +79,11 @@ class Filters(_Part):
     """Bounds of the filters."""
 
     max_age_hours: float | None = None
-    seen_impressions: int = Field(default=1, ge=1)
+    hide_seen: bool = True
+    served_minutes: float = Field(default=30.0, ge=0.0)
+    """Posts on pages served this recently do not come back; 0 turns the rule off."""
+    match_language: bool = False
+    """Remove posts whose language is known and is not the viewer's known language."""
     inventory_holdout: Share = 0.0
 
 
@@ -143,9 +147,13 @@ class Policy(_Part):
         """16 hexadecimal digits of BLAKE2b over the canonical form."""
         return blake2b(self.canonical(), digest_size=8).hexdigest()
 
+    def leaves(self) -> dict[str, Any]:
+        """Give every setting by its path, e.g. `weights.like`."""
+        return _leaves(self.model_dump(mode="json"))
+
     def diff(self, other: "Policy") -> list["Change"]:
         """List what changes from this policy to another, one entry a leaf, sorted by path."""
-        mine, theirs = _leaves(self.model_dump(mode="json")), _leaves(other.model_dump(mode="json"))
+        mine, theirs = self.leaves(), other.leaves()
         return [
             Change(path, mine.get(path), theirs.get(path))
             for path in sorted(mine.keys() | theirs.keys())

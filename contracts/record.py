@@ -1,6 +1,6 @@
 """The decision record: what one feed served, from what, and why. One row a feed.
 
-Issue order: the schema holds what selection consumed for the best rows, so that a later replay
+The schema holds what selection consumed for the best rows, so that a later replay
 can recompute probabilities and ledger. Nothing personal beyond ids.
 """
 
@@ -34,8 +34,12 @@ RECORD_SCHEMA: Final = pa.schema(
         pa.field("features", pa.binary(), nullable=False),  # float16 [slate, F], as scored
         pa.field("feature_hash", pa.string(), nullable=False),  # of the feature list
         pa.field("probabilities", pa.binary(), nullable=False),  # float32 [slate, actions]
-        pa.field("values", pa.binary(), nullable=False),  # float64 [slate], before selection
+        pa.field("in_network", pa.binary(), nullable=False),  # bool [slate]
+        pa.field("cold_start", pa.binary(), nullable=False),  # bool [slate]: got the policy's lift
+        pa.field("values", pa.binary(), nullable=False),  # float64 [posts], before selection
         pa.field("selection", pa.binary(), nullable=False),  # float64 [slate], its multiplier
+        pa.field("reason_codes", pa.list_(pa.string()), nullable=False),  # ReasonCode a post
+        pa.field("reason_refs", pa.list_(pa.int64()), nullable=False),  # -1: refers to nothing
         pa.field("removed_ids", pa.list_(pa.int64()), nullable=False),
         pa.field("removed_reasons", pa.list_(pa.int8()), nullable=False),  # RemovalReason
     ]

@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """Key of feed cursors; made once and kept in `home` where it is absent."""
     snapshot_minutes: float = Field(default=30.0, gt=0)
     """How long a feed's later pages can be read."""
+    clock_offset_seconds: int = 0
+    """Added to the wall clock of the server, so that archived data can be served as fresh."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     require_services: bool = False
     """Tests: a service that is absent is a failure, not a skip."""

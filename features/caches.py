@@ -1,0 +1,208 @@
+"""The in-process feature cache of serving: loaded from the materialised state, patched live.
+
+One thread applies log batches, any number reads. Counters, histories and features are read and
+patched under one lock, held for at most 2,000 events or one request's rows; neighbour lists and
+lists of recent posts are replaced whole, so that they are read without it.
+"""
+
+from collections.abc import Iterable
+from threading import RLock
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from contracts.events import EventType
+from features.checkpoint import read_checkpoint
+from features.entities import PersonTable, PostTable
+from features.event_arrays import EVENT_COLUMNS, EventArrays, int_column
+from features.frames import FeatureFrames, replay
+from features.graph import Graph
+from features.history import Histories, HistoryStore
+from features.slots import Bools, Float32s, Float64s, Slots
+from features.state import FeatureState
+from features.views import HALF_LIFE_6H_US
+from features.workspace import Workspace
+
+__all__ = ["FeatureCache", "PersonTable", "PostTable"]
+
+_LOCKED_EVENTS: Final = 2000
+_TAIL_ROWS: Final = 100_000
+_FRESH_LOG2: Final = -6.0
+"""A new post counts like 1/64 of an action when trends are ranked."""
+
+
+class FeatureCache:
+    """Features and candidates' state of one process."""
+
+    def __init__(self, state: FeatureState, *, applied_seq: int = 0) -> None:
+        self._state = state
+        self._lock = RLock()
+        self.applied_seq = applied_seq
+        """Place in the log up to which the cache is patched."""
+        self.version = 0
+        """Goes up with each applied batch."""
+
+    @classmethod
+    def load(cls, workspace: Workspace, *, up_to_seq: int | None = None) -> "FeatureCache":
+        """Load the newest materialised state and the log after it; replay all where there is none.
+
+        `up_to_seq` stops at a place in the log; a materialised state beyond it is not used.
+        """
+        held = read_checkpoint(workspace, up_to_seq=up_to_seq)
+        if held is None:
+            last = workspace.log.last_seq if up_to_seq is None else up_to_seq
+            frames = FeatureFrames.read(workspace, up_to_seq=last)
+            return cls(replay(frames), applied_seq=last)
+        cache = cls(held.state, applied_seq=held.seq)
+        for tail in _tails(workspace, held.seq, up_to_seq):
+            cache.apply(tail, workspace)
+        return cache
+
+    @property
+    def posts(self) -> PostTable:
+        return self._state.posts
+
+    @property
+    def people(self) -> PersonTable:
+        return self._state.people
+
+    @property
+    def histories(self) -> HistoryStore:
+        """Histories and seen posts by person slot."""
+        return self._state.histories
+
+    @property
+    def graph(self) -> Graph:
+        """Follows, blocks and mutes by person slot."""
+        return self._state.graph
+
+    def apply(self, events: pa.Table, workspace: Workspace) -> None:
+        """Patch the cache with rows of LOG_SCHEMA that follow what is applied."""
+        if events.num_rows == 0:
+            return
+        self._learn_entities(events, workspace)
+        with self._lock:
+            arrays = EventArrays.of(events, self.people.index, self.posts.index)
+        for start in range(0, len(arrays), _LOCKED_EVENTS):
+            with self._lock:
+                self._state.apply(arrays.slice(start, start + _LOCKED_EVENTS))
+        self.version += 1
+        self.applied_seq = max(self.applied_seq, int(int_column(events, "seq").max()))
+
+    def feature_matrix(
+        self, viewer_id: int, post_slots: Slots, now_us: int, family_scores: Float32s
+    ) -> Float32s:
+        """Compute one viewer's features: post slots [n], scores [n, 3] -> [n, F]."""
+        with self._lock:
+            viewers = np.array([self.viewer_slot(viewer_id)])
+            now = np.array([now_us])
+            block = self._state.block(viewers, now, self.histories.get(viewers))
+            slots = post_slots.astype(np.int64, copy=False)
+            rows: Float32s = self._state.features(block, slots[None, :], family_scores[None])[0]
+            return rows
+
+    def viewer_slot(self, viewer_id: int) -> int:
+        """Give a person's slot; -1 where not known."""
+        return self.people.index.slot_of(viewer_id)
+
+    def history(self, viewer_id: int) -> Histories:
+        """Read one viewer's history, shape [1, H], of post slots."""
+        with self._lock:
+            return self.histories.get(np.array([self.viewer_slot(viewer_id)]))
+
+    def history_version(self, viewer_id: int) -> int:
+        """Count the events on posts that were applied for a viewer."""
+        return self.histories.version(self.viewer_slot(viewer_id))
+
+    def seen_mask(self, viewer_id: int, post_slots: Slots, *, min_impressions: int = 1) -> Bools:
+        """Say for post slots [n] whether the viewer has seen them lately.
+
+        A view, dwell or action counts at once, impressions from `min_impressions` on.
+        """
+        with self._lock:
+            seen, types = self.histories.seen_posts(self.viewer_slot(viewer_id))
+            mask = np.zeros(len(self.posts) + 1, np.bool_)
+        shown = types == EventType.IMPRESSION
+        mask[seen[~shown]] = True
+        slots, counts = np.unique(seen[shown], return_counts=True)
+        mask[slots[counts >= min_impressions]] = True
+        return mask[post_slots]
+
+    def followees(self, viewer_id: int) -> NDArray[np.int32]:
+        """Give the person slots that a viewer follows."""
+        return self.graph.followees(self.viewer_slot(viewer_id))
+
+    def hidden_authors(self, viewer_id: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Give the person slots blocked in either direction, and those muted."""
+        viewer, graph = self.viewer_slot(viewer_id), self.graph
+        blocks = np.concatenate([graph.blocked(viewer), graph.blocked_by(viewer)])
+        return blocks, graph.muted(viewer)
+
+    def recent_by_authors(self, authors: NDArray[np.int32], per_author: int = 20) -> Slots:
+        """Gather the newest posts of author slots, newest first within each author."""
+        return self._state.recent.of_authors(authors, per_author)
+
+    def newest(self, limit: int) -> Slots:
+        """Give the slots of the newest posts, newest first; at most 5,000."""
+        return self._state.recent.newest[:limit].astype(np.int64)
+
+    def velocity(self, now_us: int) -> Float64s:
+        """Give log2 of each post's trend, [n]: decayed positive actions (6 h) and newness.
+
+        In logarithms nothing underflows, so that the order also holds long after the last event.
+        """
+        posts = self.posts
+        with self._lock:
+            n = len(posts)
+            values, last = posts.counters.values[:n, 0], posts.counters.last_us[:n]
+            acted = np.log2(np.maximum(values, 1e-12)) - (now_us - last) / HALF_LIFE_6H_US
+        acted[values <= 0.0] = -np.inf
+        fresh = _FRESH_LOG2 - (now_us - posts.created_us[:n]) / HALF_LIFE_6H_US
+        return np.logaddexp2(acted, fresh)
+
+    def trending(self, now_us: int, limit: int) -> Slots:
+        """Give the slots of the posts with the highest velocity, best first; none deleted."""
+        velocity = self.velocity(now_us)
+        n = velocity.shape[0]
+        velocity[self.posts.deleted[:n] | (self.posts.created_us[:n] > now_us)] = -np.inf
+        limit = min(limit, n)
+        best = np.argpartition(-velocity, limit - 1)[:limit] if 0 < limit < n else np.arange(n)
+        best = best[np.lexsort((best, -velocity[best]))][:limit]
+        return best[np.isfinite(velocity[best])]
+
+    def impressions(self, post_slots: Slots) -> Float32s:
+        """Give the number of impressions that posts ever had, [n] -> [n]."""
+        column = len(self.posts.counters.values[0]) - 1
+        counts: Float32s = self.posts.counters.values[post_slots, column].astype(np.float32)
+        return counts
+
+    def _learn_entities(self, events: pa.Table, workspace: Workspace) -> None:
+        """Bring in posts and people that events tell of."""
+        types = events.column("type").to_numpy()
+        posts, viewers = int_column(events, "post_id"), int_column(events, "viewer_id")
+        changed = (types == EventType.POST_CREATED) | (types == EventType.POST_EDITED)
+        wanted = posts[(changed | (self.posts.slots_of(posts) < 0)) & (posts >= 0)]
+        fetched = workspace.catalog.posts_by_id(np.unique(wanted)) if wanted.shape[0] else None
+        updated = viewers[types == EventType.PERSON_UPDATED]
+        people = workspace.catalog.people_by_id(np.unique(updated)) if updated.shape[0] else None
+        with self._lock:
+            if fetched is not None:
+                self._state.add_posts(fetched)
+            if people is not None:
+                self._state.add_people(people)
+            self._state.ensure_people(viewers)
+            self._state.ensure_people(int_column(events, "target_id"))
+            self._state.delete_posts(posts[types == EventType.POST_DELETED])
+
+
+def _tails(workspace: Workspace, after: int, up_to_seq: int | None) -> Iterable[pa.Table]:
+    while True:
+        tail = workspace.log.tail(after, _TAIL_ROWS).select(EVENT_COLUMNS)
+        if up_to_seq is not None:
+            tail = tail.filter(pa.array(int_column(tail, "seq") <= up_to_seq))
+        if tail.num_rows == 0:
+            return
+        yield tail
+        after = int(int_column(tail, "seq").max())

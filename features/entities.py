@@ -1,0 +1,195 @@
+"""Posts and people as growable NumPy columns; a slot is a row."""
+
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from features.counters import CounterState, HourlyWindow
+from features.event_arrays import int_column
+from features.slots import Bools, Float32s, Ints, SlotIndex, Slots, grown
+from features.text_statistics import text_statistics
+from features.views import AUTHOR_VIEW, PERSON_VIEW, POST_VIEW, TEXT_STATS
+
+MAX_TOPICS: Final = 4
+UNKNOWN_LANGUAGE: Final = -1
+
+
+class LanguageCodes:
+    """Number languages by their primary subtag (`en-GB` and `EN` are one)."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+
+    def encode(self, column: pa.ChunkedArray) -> NDArray[np.int16]:
+        """Encode languages [n]; null and empty become -1."""
+        dictionary = column.combine_chunks().dictionary_encode()
+        if isinstance(dictionary, pa.ChunkedArray):
+            dictionary = dictionary.combine_chunks()
+        codes = [self._code(word) for word in dictionary.dictionary.to_pylist()]
+        places = dictionary.indices.fill_null(len(codes)).to_numpy()
+        encoded: NDArray[np.int16] = np.array([*codes, UNKNOWN_LANGUAGE], np.int16)[places]
+        return encoded
+
+    def _code(self, word: str | None) -> int:
+        tag = (word or "").replace("_", "-").split("-")[0].strip().lower()
+        return self._codes.setdefault(tag, len(self._codes)) if tag else UNKNOWN_LANGUAGE
+
+
+class PersonTable:
+    """People: counters of what they did (as viewer) and of what met their posts (as author)."""
+
+    def __init__(self, languages: LanguageCodes) -> None:
+        self.index = SlotIndex()
+        self.as_viewer = CounterState.of(PERSON_VIEW)
+        self.as_author = CounterState.of(AUTHOR_VIEW)
+        self._languages = languages
+        self._language: NDArray[np.int16] = np.zeros(0, np.int16)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def person_id(self) -> Ints:
+        """Ids by slot, [n]."""
+        return self.index.ids
+
+    @property
+    def language(self) -> NDArray[np.int16]:
+        """Language codes by slot, [n]; -1 unknown."""
+        return self._language[: len(self)]
+
+    def slots_of(self, person_ids: Ints) -> Slots:
+        """Look slots up; -1 where a person is not known."""
+        return self.index.slots_of(person_ids)
+
+    def ensure(self, person_ids: Ints) -> Slots:
+        """Give each person a slot, making rows for new ones; null (-1) stays -1."""
+        slots = self.index.add(person_ids)
+        self.ensure_rows(len(self))
+        return slots
+
+    def ensure_rows(self, rows: int) -> None:
+        """Make room for at least this many people."""
+        self.as_viewer.ensure(rows)
+        self.as_author.ensure(rows)
+        self._language = grown(self._language, rows, fill=UNKNOWN_LANGUAGE)
+
+    def add_people(self, people: pa.Table) -> Slots:
+        """Add or update rows of PEOPLE_SCHEMA; gives their slots."""
+        slots = self.ensure(int_column(people, "person_id"))
+        self._language[slots] = self._languages.encode(people.column("language"))
+        return slots
+
+
+class PostTable:
+    """Posts: what does not change (author, topics, text) and the counters of what met them."""
+
+    def __init__(self, people: PersonTable, languages: LanguageCodes) -> None:
+        self.index = SlotIndex()
+        self.topics_index = SlotIndex()
+        """Topic id <-> topic slot."""
+        self.counters = CounterState.of(POST_VIEW)
+        self.window = HourlyWindow()
+        self.version = 0
+        """Goes up with every change of a post or its counters."""
+        self._people, self._languages = people, languages
+        self._author_slot = np.zeros(0, np.int32)
+        self._created_us = np.zeros(0, np.int64)
+        self._topics = np.zeros((0, MAX_TOPICS), np.int32)
+        self._language = np.zeros(0, np.int16)
+        self._deleted = np.zeros(0, np.bool_)
+        self._text_stats = np.zeros((0, len(TEXT_STATS)), np.float32)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def post_id(self) -> Ints:
+        """Ids by slot, [n]."""
+        return self.index.ids
+
+    @property
+    def author_slot(self) -> NDArray[np.int32]:
+        """Slots of the authors in the `PersonTable`, [n]; -1 where a post has none."""
+        return self._author_slot[: len(self)]
+
+    @property
+    def created_us(self) -> Ints:
+        """Times of creation, [n]."""
+        return self._created_us[: len(self)]
+
+    @property
+    def topics(self) -> NDArray[np.int32]:
+        """Topic slots, [n, 4]; -1 where fewer."""
+        return self._topics[: len(self)]
+
+    @property
+    def language(self) -> NDArray[np.int16]:
+        """Language codes, [n]; -1 unknown."""
+        return self._language[: len(self)]
+
+    @property
+    def deleted(self) -> Bools:
+        """Posts that are gone, [n]."""
+        return self._deleted[: len(self)]
+
+    @property
+    def text_stats(self) -> Float32s:
+        """Finished text features in the order of `views.TEXT_STATS`, [n, 5]."""
+        return self._text_stats[: len(self)]
+
+    def slots_of(self, post_ids: Ints) -> Slots:
+        """Look slots up; -1 where a post is not known."""
+        return self.index.slots_of(post_ids)
+
+    def author_ids(self, slots: Slots) -> Ints:
+        """Give the authors' ids [n] -> [n]; -1 where a post has none."""
+        authors = self._author_slot[slots]
+        if len(self._people) == 0:
+            return np.full(authors.shape, -1, np.int64)
+        return np.where(authors >= 0, self._people.person_id[authors], -1)
+
+    def add_posts(self, posts: pa.Table) -> Slots:
+        """Add or update rows of POSTS_SCHEMA; gives their slots."""
+        slots = self.index.add(int_column(posts, "post_id"))
+        self._grow(len(self))
+        self._author_slot[slots] = self._people.ensure(int_column(posts, "author_id"))
+        self._created_us[slots] = int_column(posts, "created")
+        self._topics[slots], counts = self._topic_rows(posts.column("topics"))
+        self._language[slots] = self._languages.encode(posts.column("language"))
+        self._deleted[slots] = posts.column("deleted").to_numpy()
+        self._text_stats[slots] = text_statistics(posts.column("text"), counts)
+        self.version += 1
+        return slots
+
+    def mark_deleted(self, post_ids: Ints) -> None:
+        """Mark posts as gone; unknown ids pass."""
+        slots = self.slots_of(post_ids)
+        self._deleted[slots[slots >= 0]] = True
+        self.version += 1
+
+    def _topic_rows(self, column: pa.ChunkedArray) -> tuple[NDArray[np.int32], Ints]:
+        """Turn topic lists [n] into slots [n, 4] and their counts [n]; the first four count."""
+        lists = column.combine_chunks()
+        lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+        lengths = lists.value_lengths().fill_null(0).to_numpy().astype(np.int64)
+        flat = self.topics_index.add(lists.flatten().to_numpy(zero_copy_only=False))
+        starts = np.cumsum(lengths) - lengths
+        place = np.arange(MAX_TOPICS)
+        inside = place < lengths[:, None]
+        if flat.shape[0] == 0:
+            return np.full(inside.shape, -1, np.int32), np.zeros_like(lengths)
+        at = np.where(inside, starts[:, None] + place, 0)
+        return np.where(inside, flat[at], -1).astype(np.int32), inside.sum(axis=1)
+
+    def _grow(self, rows: int) -> None:
+        self.counters.ensure(rows)
+        self.window.ensure(rows)
+        self._author_slot = grown(self._author_slot, rows)
+        self._created_us = grown(self._created_us, rows)
+        self._topics = grown(self._topics, rows)
+        self._language = grown(self._language, rows)
+        self._deleted = grown(self._deleted, rows)
+        self._text_stats = grown(self._text_stats, rows)

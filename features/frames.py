@@ -1,0 +1,126 @@
+"""What state is rebuilt from: the log and the entities, read once, and its replay."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from contracts.events import LOG_SCHEMA, EventType
+from contracts.tables import BLOCKS_SCHEMA, FOLLOWS_SCHEMA, PEOPLE_SCHEMA
+from features.event_arrays import EVENT_COLUMNS, EventArrays, int_column
+from features.graph import EdgeChanges, EdgeKind
+from features.state import FeatureState
+from features.workspace import Workspace
+
+_REPLAY_ROWS: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFrames:
+    """Tables of `contracts.tables` and the log's rows; follows and blocks as they stand now."""
+
+    events: pa.Table
+    posts: pa.Table
+    people: pa.Table = field(default_factory=PEOPLE_SCHEMA.empty_table)
+    follows: pa.Table = field(default_factory=FOLLOWS_SCHEMA.empty_table)
+    blocks: pa.Table = field(default_factory=BLOCKS_SCHEMA.empty_table)
+
+    @classmethod
+    def read(cls, workspace: Workspace, *, up_to_seq: int | None = None) -> "FeatureFrames":
+        """Read a workspace; entities first, so that the log tells of whatever changes meanwhile."""
+        catalog = workspace.catalog
+        posts, people = catalog.posts(), catalog.people()
+        follows, blocks = catalog.follows(), catalog.blocks()
+        events = workspace.log.scan(columns=EVENT_COLUMNS, up_to_seq=up_to_seq)
+        return cls(events, posts, people, follows, blocks)
+
+    @classmethod
+    def entities(cls, workspace: Workspace) -> "FeatureFrames":
+        """Read a workspace without its log."""
+        catalog = workspace.catalog
+        return cls(
+            LOG_SCHEMA.empty_table(), catalog.posts(), catalog.people(), catalog.follows(),
+            catalog.blocks(),
+        )  # fmt: skip
+
+
+def entity_state(frames: FeatureFrames, *, count_posts: bool) -> FeatureState:
+    """Make state that holds the people and posts of frames and nothing that happened."""
+    state = FeatureState()
+    state.add_people(frames.people)
+    for table, names in (
+        (frames.follows, ("follower_id", "followee_id")),
+        (frames.blocks, ("blocker_id", "blocked_id")),
+        (frames.events, ("viewer_id", "target_id")),
+    ):
+        for name in names:
+            state.ensure_people(np.unique(int_column(table, name)))
+    state.add_posts(frames.posts, count=count_posts)
+    return state
+
+
+def event_arrays(frames: FeatureFrames, state: FeatureState) -> EventArrays:
+    """Read the frames' events as slots of a state."""
+    return EventArrays.of(frames.events, state.people.index, state.posts.index)
+
+
+def catalog_edges(frames: FeatureFrames, state: FeatureState) -> EdgeChanges:
+    """Give the edges that the catalog holds as openings at their `since`."""
+    index = state.people.index
+    kinds = np.array(frames.blocks.column("kind").to_pylist(), dtype=object)
+    parts = [
+        EdgeChanges.since(
+            index.slots_of(int_column(frames.follows, "follower_id")),
+            index.slots_of(int_column(frames.follows, "followee_id")),
+            EdgeKind.FOLLOW,
+            int_column(frames.follows, "since"),
+        )
+    ]
+    for kind, word in ((EdgeKind.BLOCK, "block"), (EdgeKind.MUTE, "mute")):
+        rows = frames.blocks.filter(pa.array((kinds == word).astype(bool)))
+        parts.append(
+            EdgeChanges.since(
+                index.slots_of(int_column(rows, "blocker_id")),
+                index.slots_of(int_column(rows, "blocked_id")),
+                kind,
+                int_column(rows, "since"),
+            )
+        )
+    return EdgeChanges.merged(parts)
+
+
+def replay(frames: FeatureFrames) -> FeatureState:
+    """Rebuild the state of now: every event of the log, every edge that stands."""
+    state = entity_state(frames, count_posts=True)
+    events = without_erased(event_arrays(frames, state))
+    fill_graph(state, frames, events)
+    for chunk in chunks(events):
+        state.count(chunk)
+    return state
+
+
+def fill_graph(state: FeatureState, frames: FeatureFrames, events: EventArrays) -> None:
+    """Open what the log leaves open and what the catalog holds; of the two, the catalog wins."""
+    both = [EdgeChanges.of(events).open_at_end(), catalog_edges(frames, state)]
+    state.graph.fill(EdgeChanges.merged(both).open_at_end())
+
+
+def without_erased(events: EventArrays) -> EventArrays:
+    """Blank people in what happened before they were erased; what their posts met stays."""
+    erased = np.flatnonzero((events.types == EventType.PERSON_ERASED) & (events.viewers >= 0))
+    if erased.shape[0] == 0:
+        return events
+    viewers, targets = events.viewers.copy(), events.targets.copy()
+    for at in erased.tolist():
+        person = events.viewers[at]
+        viewers[:at][viewers[:at] == person] = -1
+        targets[:at][targets[:at] == person] = -1
+    return replace(events, viewers=viewers, targets=targets)
+
+
+def chunks(events: EventArrays, rows: int = _REPLAY_ROWS) -> Iterator[EventArrays]:
+    """Cut events into micro-batches."""
+    for start in range(0, len(events), rows):
+        yield events.slice(start, start + rows)

@@ -1,0 +1,72 @@
+"""Which posts are new: by author and over all, newest first, bounded."""
+
+from itertools import chain
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.slots import Ints, Slots
+
+PER_AUTHOR: Final = 50
+NEWEST: Final = 5000
+
+_EMPTY: Final = np.zeros(0, np.int32)
+
+
+class RecentPosts:
+    """Slots of recent posts; arrays are replaced, never written in place."""
+
+    def __init__(self) -> None:
+        self._by_author: dict[int, NDArray[np.int32]] = {}
+        self._newest = _EMPTY
+
+    @property
+    def newest(self) -> NDArray[np.int32]:
+        """Slots of the newest 5,000 posts, newest first."""
+        return self._newest
+
+    def of_author(self, author: int) -> NDArray[np.int32]:
+        """Slots of an author's newest 50 posts, newest first."""
+        return self._by_author.get(author, _EMPTY)
+
+    def of_authors(self, authors: NDArray[np.int32], per_author: int = PER_AUTHOR) -> Slots:
+        """Gather the newest posts of several authors, author by author: [m] slots."""
+        parts = [self._by_author[a][:per_author] for a in authors.tolist() if a in self._by_author]
+        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
+
+    def add(self, slots: Slots, authors: NDArray[np.int32], created_us: Ints) -> None:
+        """Add posts [m]; `authors` [m] and `created_us` of all posts by slot [n]."""
+        self._newest = _newest_first(self._newest, slots, created_us, NEWEST)
+        known = authors >= 0
+        order = np.lexsort((-slots[known], -created_us[slots[known]], authors[known]))
+        owners, posts = authors[known][order], slots[known][order]
+        starts = np.flatnonzero(np.r_[[True] * min(1, owners.shape[0]), owners[1:] != owners[:-1]])
+        stops = chain(starts[1:].tolist(), [owners.shape[0]])
+        for start, stop in zip(starts.tolist(), stops, strict=True):
+            owner = int(owners[start])
+            fresh = posts[start : min(stop, start + PER_AUTHOR)]
+            held = self._by_author.get(owner)
+            self._by_author[owner] = (
+                fresh.astype(np.int32)
+                if held is None
+                else _newest_first(held, fresh, created_us, PER_AUTHOR)
+            )
+
+    def remove(self, slots: Slots, authors: NDArray[np.int32]) -> None:
+        """Remove deleted posts [m] of authors [m]."""
+        if slots.shape[0] == 0:
+            return
+        self._newest = self._newest[~np.isin(self._newest, slots)]
+        for author in set(authors.tolist()) & self._by_author.keys():
+            held = self._by_author[author]
+            self._by_author[author] = held[~np.isin(held, slots)]
+
+
+def _newest_first(
+    held: NDArray[np.int32], added: Slots, created_us: Ints, bound: int
+) -> NDArray[np.int32]:
+    """Merge slots, newest first, ties by the greater slot; the oldest beyond the bound go."""
+    merged = np.unique(np.concatenate([held, added.astype(np.int32)]))[::-1]
+    order = np.argsort(-created_us[merged], kind="stable")
+    return merged[order][:bound]

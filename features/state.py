@@ -1,0 +1,132 @@
+"""All state behind the features in one object: replayed in training, patched in serving."""
+
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from contracts.events import EventType
+from features.entities import LanguageCodes, PersonTable, PostTable
+from features.event_arrays import EventArrays
+from features.graph import EdgeChanges, Graph
+from features.history import Histories, HistoryStore
+from features.recent_posts import RecentPosts
+from features.slots import Float32s, Ints, Slots
+from features.transforms import QueryBlock, Tables, count_events, count_posts, finish
+from features.views import FEATURES
+
+_BLOCK_BYTES: Final = 32 << 20
+"""Bound of the address tables of one `finish` call."""
+
+
+class FeatureState:
+    """Posts, people, histories and graph. Not safe for threads by itself."""
+
+    def __init__(self) -> None:
+        languages = LanguageCodes()
+        self.people = PersonTable(languages)
+        self.posts = PostTable(self.people, languages)
+        self.histories = HistoryStore()
+        self.graph = Graph()
+        self.recent = RecentPosts()
+        self._grow()
+
+    def add_people(self, people: pa.Table) -> Slots:
+        """Add or update rows of PEOPLE_SCHEMA; gives their slots."""
+        slots = self.people.add_people(people)
+        self._grow()
+        return slots
+
+    def ensure_people(self, person_ids: Ints) -> Slots:
+        """Give people slots, known or not; null stays -1."""
+        slots = self.people.ensure(person_ids)
+        self._grow()
+        return slots
+
+    def add_posts(self, posts: pa.Table, *, count: bool = True) -> Slots:
+        """Add or update rows of POSTS_SCHEMA; gives their slots.
+
+        A new post counts as made by its author now, unless `count` is false (a replay counts it in
+        its turn).
+        """
+        before = len(self.posts)
+        slots = self.posts.add_posts(posts)
+        self._grow()
+        authors, created_us = self.posts.author_slot, self.posts.created_us
+        shown = slots[~self.posts.deleted[slots]]
+        self.recent.add(shown, authors[shown], created_us)
+        if count:
+            new = np.unique(slots[slots >= before])
+            count_posts(self.people, authors[new].astype(np.int64), created_us[new])
+        return slots
+
+    def delete_posts(self, post_ids: Ints) -> None:
+        """Mark posts as gone and take them from the lists of recent ones."""
+        self.posts.mark_deleted(post_ids)
+        slots = self.posts.slots_of(post_ids)
+        slots = slots[slots >= 0]
+        self.recent.remove(slots, self.posts.author_slot[slots])
+
+    def apply(self, events: EventArrays) -> None:
+        """Fold events, whose posts and people are known, into counters, histories and graph."""
+        self.count(events)
+        self.graph.apply(EdgeChanges.of(events))
+        for person in events.viewers[events.types == EventType.PERSON_ERASED].tolist():
+            if person >= 0:
+                self.forget(person)
+
+    def count(self, events: EventArrays) -> None:
+        """Fold events into counters and histories alone."""
+        count_events(self.posts, self.people, events)
+        self.histories.apply(events.viewers, events.posts, events.types, events.times_us)
+        self.posts.version += 1
+
+    def forget(self, person: int) -> None:
+        """Drop what is held about one person: history, seen posts, counters as viewer, edges."""
+        self.histories.forget(person)
+        self.people.as_viewer.values[person] = 0.0
+        self.graph.forget(person)
+
+    def block(self, viewers: Slots, now_us: Ints, histories: Histories) -> QueryBlock:
+        """Gather what queries of viewer slots [Q] need."""
+        followees = [self.graph.followees(v) for v in viewers.tolist()]
+        follows = np.array([f.shape[0] for f in followees], np.int32)
+        return QueryBlock(viewers, now_us, histories, followees, follows)
+
+    def features(self, block: QueryBlock, slots: Slots, family_scores: Float32s) -> Float32s:
+        """Finish features: post slots [Q, C], scores [Q, C, 3] -> [Q, C, F]."""
+        if len(self.posts) == 0:
+            return np.full((*slots.shape, len(FEATURES)), np.nan, np.float32)
+        tables = Tables(self.posts, self.people, self.graph.followers)
+        bytes_a_query = 4 * (len(self.people) + len(self.posts.topics_index) + 2)
+        step = max(1, _BLOCK_BYTES // bytes_a_query)
+        if slots.shape[0] <= step:
+            return finish(tables, block, slots, family_scores)
+        return np.concatenate(
+            [
+                finish(tables, part(block, at), slots[at], family_scores[at])
+                for at in _steps(slots.shape[0], step)
+            ]
+        )
+
+    def _grow(self) -> None:
+        rows = max(1, len(self.people))
+        self.people.ensure_rows(rows)
+        self.histories.ensure(rows)
+        self.graph.ensure(rows)
+
+
+def part(block: QueryBlock, at: slice) -> QueryBlock:
+    """Give some queries of a block."""
+    held = block.histories
+    return QueryBlock(
+        block.viewers[at],
+        block.now_us[at],
+        Histories(held.post_slots[at], held.types[at], held.times_us[at]),
+        block.followees[at],
+        block.follows[at],
+    )
+
+
+def _steps(total: int, step: int) -> list[slice]:
+    return [slice(start, start + step) for start in range(0, total, step)]

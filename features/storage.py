@@ -1,0 +1,266 @@
+"""The SQLite database under the home folder: schema, connections, transactions, one writer."""
+
+import fcntl
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from contracts.errors import Conflict, NotFound
+
+LAYOUT_VERSION: Final = 1
+"""Raised whenever the meaning of a file or table under the home folder changes."""
+
+_BUSY_TIMEOUT_SECONDS: Final = 10.0
+
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE ids (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    namespace TEXT NOT NULL,
+    external TEXT NOT NULL,
+    UNIQUE (namespace, external)
+);
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY,
+    event_id INTEGER NOT NULL UNIQUE,
+    type INTEGER NOT NULL,
+    viewer_id INTEGER NOT NULL,
+    post_id INTEGER,
+    target_id INTEGER,
+    event_time INTEGER NOT NULL,
+    known_time INTEGER NOT NULL,
+    known_assumed INTEGER NOT NULL,
+    value REAL,
+    feed_id INTEGER,
+    position INTEGER
+);
+CREATE TABLE segments (
+    path TEXT PRIMARY KEY,
+    month TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    min_seq INTEGER NOT NULL,
+    max_seq INTEGER NOT NULL,
+    min_us INTEGER NOT NULL,
+    max_us INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX segments_by_seq ON segments (max_seq);
+CREATE TABLE event_id_runs (path TEXT PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE people (
+    person_id INTEGER PRIMARY KEY,
+    created INTEGER,
+    language TEXT,
+    attributes TEXT
+);
+CREATE TABLE posts (
+    post_id INTEGER PRIMARY KEY,
+    author_id INTEGER,
+    text TEXT NOT NULL,
+    topics BLOB NOT NULL,
+    language TEXT,
+    created INTEGER NOT NULL,
+    known INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
+    deleted_at INTEGER
+);
+CREATE TABLE follows (
+    follower_id INTEGER NOT NULL,
+    followee_id INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (follower_id, followee_id)
+) WITHOUT ROWID;
+CREATE TABLE blocks (
+    blocker_id INTEGER NOT NULL,
+    blocked_id INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (blocker_id, blocked_id, kind)
+) WITHOUT ROWID;
+"""
+
+
+class WriterLock:
+    """An exclusive lock on a home folder; the system frees it when the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._fd, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self._fd)
+            msg = f"process {holder} is writing to {path.parent}"
+            hint = "stop it first, or name another folder with --home"
+            raise Conflict(msg, hint=hint) from error
+        os.ftruncate(self._fd, 0)
+        os.write(self._fd, str(os.getpid()).encode())
+
+    def release(self) -> None:
+        """Give the lock back."""
+        os.close(self._fd)
+
+
+class Database:
+    """One write connection behind a lock, and one read connection a thread.
+
+    A transaction is durable when `write()` ends (WAL, synchronous=FULL). Nested `write()` of one
+    thread joins the outer transaction. Readers, of any process, see committed states only.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._doomed = False
+        self._after_commit: list[Callable[[], None]] = []
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._writer: sqlite3.Connection | None = None
+        if not read_only:
+            self._writer = self._connect(f"file:{path}?mode=rwc")
+            self._writer.execute("PRAGMA journal_mode=WAL")
+            self._writer.execute("PRAGMA synchronous=FULL")
+            self._create()
+        elif not path.exists():
+            msg = f"{path} does not exist"
+            raise NotFound(msg, hint="run `headwater ingest` first, or name the folder with --home")
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Run one transaction; everything is on disk when the block has ended."""
+        if self._writer is None:
+            msg = f"{self.path.parent} was opened for reading"
+            raise Conflict(msg, hint="open the workspace with read_only=False")
+        with self._lock:
+            if self._depth == 0:
+                self._writer.execute("BEGIN IMMEDIATE")
+                self._doomed = False
+            self._depth += 1
+            done = False
+            try:
+                yield self._writer
+                done = True
+            finally:
+                self._depth -= 1
+                self._doomed = self._doomed or not done
+                if self._depth == 0:
+                    self._finish(self._writer)
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Run an action once the transaction is on disk, still under the write lock."""
+        self._after_commit.append(action)
+
+    @property
+    def nested(self) -> bool:
+        """Whether the open transaction has an outer one; for the thread that holds it."""
+        return self._depth > 1
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Read one committed state with this thread's connection."""
+        connection = self._reader()
+        if connection.in_transaction:
+            yield connection
+            return
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close every connection; calls after this fail."""
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+            self._writer = None
+            self._local = threading.local()
+
+    def _finish(self, writer: sqlite3.Connection) -> None:
+        actions, self._after_commit = self._after_commit, []
+        if self._doomed:
+            # A failed statement may have rolled back already (full disk); then there is nothing.
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+            return
+        try:
+            writer.execute("COMMIT")
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):
+                writer.execute("ROLLBACK")
+            raise
+        for action in actions:
+            action()
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._connect(f"file:{self.path}?mode=rw")
+            connection.execute("PRAGMA query_only=ON")
+            self._local.connection = connection
+        return connection
+
+    def _connect(self, uri: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            uri,
+            uri=True,
+            timeout=_BUSY_TIMEOUT_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        with self._lock:
+            self._connections.append(connection)
+        return connection
+
+    def _create(self) -> None:
+        with self.write() as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == LAYOUT_VERSION:
+                return
+            for statement in _SCHEMA.split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={LAYOUT_VERSION}")
+
+
+def check_layout(home: Path, *, create: bool) -> None:
+    """Hold `layout.json` to this code's layout version; write it in a new folder."""
+    path = home / "layout.json"
+    if not path.exists():
+        if create:
+            write_durably(path, json.dumps({"layout": LAYOUT_VERSION}).encode())
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["layout"]
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{path} is damaged: it should read {{'layout': {LAYOUT_VERSION}}}"
+        raise Conflict(msg, hint="restore it, or ingest into a new folder") from error
+    if found != LAYOUT_VERSION:
+        msg = f"{home} has layout {found}, this version of Headwater reads {LAYOUT_VERSION}"
+        raise Conflict(msg, hint="ingest into a new folder, or use the version that wrote it")
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a file so that a crash leaves the old or the new content, never a part."""
+    part = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

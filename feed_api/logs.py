@@ -1,0 +1,68 @@
+"""Structured logs: one JSON object a line, an event name and fields; keys never appear in them."""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, BinaryIO, Final
+
+import orjson
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+_KEY_PATTERN: Final = re.compile(r"hw_[0-9A-Za-z_-]{8,}")
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def json_logger(level: str, file: BinaryIO | None = None) -> FilteringBoundLogger:
+    """Make a logger that writes JSON lines to a file, standard error where none is given."""
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.BytesLogger(file if file is not None else sys.stderr.buffer),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            hide_keys,
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        cache_logger_on_first_use=True,
+    )
+    return logger
+
+
+def hide_keys(
+    _logger: object, _method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Blank whatever looks like an API key, in case one reached a message or a traceback."""
+    for name, value in fields.items():
+        if isinstance(value, str) and "hw_" in value:
+            fields[name] = _KEY_PATTERN.sub("hw_***", value)
+    return fields
+
+
+class JsonHandler(logging.Handler):
+    """Sends the standard library's log records (uvicorn's) through a structured logger."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record under the event name `server`."""
+        self._logger.log(
+            record.levelno,
+            "server",
+            logger=record.name,
+            message=record.getMessage(),
+            exc_info=record.exc_info or None,
+        )
+
+
+def _to_json(fields: object, **_options: object) -> bytes:
+    return orjson.dumps(fields, default=str)

@@ -1,0 +1,140 @@
+"""Completes the OpenAPI file: examples, problem answers, scopes; a test holds them complete."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from contracts.errors import HeadwaterError
+from feed_api.access import REQUIRED_SCOPE
+from feed_api.platform.examples import ANSWERS, PARAMETERS, REQUESTS
+from feed_api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_TYPES, problem_body
+
+VERSION: Final = "1"
+
+_EVERY: Final = (400, 401, 403, 500, 503)
+_WITH_BODY: Final = (413, 415)
+_POST: Final = (409, 422)
+_MORE: Final[Mapping[str, tuple[int, ...]]] = {
+    "read_feed": (410,),
+    "explain_post": (404,),
+    "delete_post": (404,),
+    "delete_person": (404,),
+    "put_follow": (422,),
+    "delete_follow": (404,),
+    "put_block": (422,),
+    "delete_block": (404,),
+}
+"""Problems of an operation beside those of its kind."""
+
+_DESCRIPTION: Final = """Ranked feeds for your back end. Ids are yours: text, 1 to 200 characters.
+Errors are RFC 9457 problem details; `type` is a word of a closed list. Docs: docs/api.md."""
+
+_STRING: Final = {"type": "string"}
+_PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
+    "title": "Problem",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance", "request_id", "errors"],
+    "properties": {
+        "type": {"type": "string", "enum": sorted(PROBLEM_TYPES)},
+        "title": _STRING,
+        "status": {"type": "integer"},
+        "detail": _STRING,
+        "instance": _STRING,
+        "request_id": _STRING,
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {"field": _STRING, "message": _STRING},
+                "additionalProperties": False,
+            },
+        },
+    },
+    "additionalProperties": False,
+}
+
+
+def describe(document: dict[str, Any]) -> dict[str, Any]:
+    """Complete what FastAPI wrote, in place, and give it back."""
+    document["info"]["description"] = _DESCRIPTION
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["Problem"] = dict(_PROBLEM_SCHEMA)
+    components["responses"] = {str(s): _problem_answer(s) for s in _problem_statuses()}
+    components["securitySchemes"] = {
+        "ApiKey": {"type": "http", "scheme": "bearer", "description": "`Bearer hw_...`"}
+    }
+    for methods in document["paths"].values():
+        for method, operation in methods.items():
+            _complete(method, operation)
+    return document
+
+
+def _complete(method: str, operation: dict[str, Any]) -> None:
+    name = operation["operationId"]
+    answers = operation["responses"]
+    answers.pop("422", None)
+    if name in REQUIRED_SCOPE:
+        operation["security"] = [{"ApiKey": [REQUIRED_SCOPE[name].value]}]
+        for status in sorted(_statuses_of(name, method, operation)):
+            answers[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    else:
+        operation["security"] = []
+    if method == "post":
+        operation.setdefault("parameters", []).append(_idempotency_key())
+    if method == "put":
+        answers["201"] = {"description": "Made."}
+    for parameter in operation.get("parameters", ()):
+        parameter["example"] = PARAMETERS[parameter["name"]]
+    if name in REQUESTS:
+        operation["requestBody"]["content"]["application/json"]["example"] = REQUESTS[name]
+    if name in ANSWERS:
+        success = "202" if "202" in answers else "200"
+        answers[success]["content"]["application/json"]["example"] = ANSWERS[name]
+    if name == "metrics":
+        example = 'headwater_feeds_total{level="full"} 12.0\n'
+        answers["200"]["content"] = {"text/plain": {"schema": _STRING, "example": example}}
+    if name == "readiness":
+        answers["503"] = {"description": "Not ready.", "content": answers["200"]["content"]}
+
+
+def _statuses_of(name: str, method: str, operation: Mapping[str, Any]) -> set[int]:
+    return {
+        *_EVERY,
+        *(_WITH_BODY if "requestBody" in operation else ()),
+        *(_POST if method == "post" else ()),
+        *_MORE.get(name, ()),
+    }
+
+
+def _problem_statuses() -> list[int]:
+    return sorted({error.status for error in PROBLEM_TYPES.values()})
+
+
+def _problem_answer(status: int) -> dict[str, Any]:
+    kinds = [error for error in PROBLEM_TYPES.values() if error.status == status]
+    return {
+        "description": "; ".join(f"`{kind.type}`: {kind.title}" for kind in kinds),
+        "content": {
+            PROBLEM_MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "example": _problem_example(kinds[0]),
+            }
+        },
+    }
+
+
+def _problem_example(kind: type[HeadwaterError]) -> dict[str, Any]:
+    return problem_body(kind(kind.title.lower()), "0af7651916cd43dd", "/v1/platform/feed")
+
+
+def _idempotency_key() -> dict[str, Any]:
+    return {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "maxLength": 255},
+        "description": "The same key and body again: the stored answer, for 24 hours.",
+    }

@@ -1,0 +1,225 @@
+"""Posted events: each row is taken or refused by itself; what is taken is durable on return."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from contracts.clock import SECOND_US, to_us
+from contracts.events import EVENT_TYPE_BY_WORD, NEEDS_POST, NEEDS_TARGET, EventType
+from contracts.ids import UNKNOWN_ID, Namespace, hash63, parse_feed_id
+from features.identity import event_ids_of
+from features.workspace import EntityChanges
+from feed_api.platform.queries import interned
+from feed_api.platform.rows import (
+    BlockRow,
+    EventRow,
+    FollowRow,
+    block_table,
+    event_table,
+    follow_table,
+)
+from feed_api.platform.schemas import (
+    CLIENT_TYPES,
+    SERVER_TYPES,
+    BadRow,
+    EventIn,
+    EventsOut,
+    RejectedRow,
+)
+from feed_api.problems import clean_text
+from feed_api.state import ApiState
+
+MAX_AHEAD_US: Final = 300 * SECOND_US
+"""How far a client's clock may be ahead; a smaller lead is taken as now."""
+
+_FOLLOWS: Final = {EventType.FOLLOW: True, EventType.UNFOLLOW: False}
+_BLOCKS: Final = {
+    EventType.BLOCK: ("block", True),
+    EventType.UNBLOCK: ("block", False),
+    EventType.MUTE: ("mute", True),
+    EventType.UNMUTE: ("mute", False),
+}
+
+
+class _Taken(NamedTuple):
+    """A row that fits, with its place in the batch from 0."""
+
+    place: int
+    type: EventType
+    event: EventIn
+
+
+def add_events(
+    api: ApiState, rows: Sequence[EventIn | BadRow], request_name: bytes, now_us: int
+) -> EventsOut:
+    """Add the rows that fit to the log, and their follows and blocks to the graph, at once.
+
+    `request_name` names the request: rows without an event id and a time get ids made from it.
+    """
+    taken, rejected = _sort_out(api, rows, now_us)
+    if taken:
+        events = _event_rows(api, taken, request_name, now_us)
+        changes = _graph_changes(_fresh_graph_events(api, events))
+        appended = api.workspace.write(event_table(events), **changes)
+        accepted, duplicates, seq = appended
+    else:
+        accepted, duplicates, seq = 0, 0, api.workspace.log.last_seq
+    rejected.sort(key=lambda row: row.index)
+    return EventsOut(accepted=accepted, duplicates=duplicates, rejected=rejected, seq=seq)
+
+
+def _sort_out(
+    api: ApiState, rows: Sequence[EventIn | BadRow], now_us: int
+) -> tuple[list[_Taken], list[RejectedRow]]:
+    """Split a batch into rows that can be stored and rows that can not, each with its reason."""
+    taken: list[_Taken] = []
+    rejected: list[RejectedRow] = []
+    named = [row.post for row in rows if isinstance(row, EventIn) and row.post is not None]
+    ids = api.workspace.ids.lookup(Namespace.POST, named).tolist()
+    unknown = {post for post, number in zip(named, ids, strict=True) if number == UNKNOWN_ID}
+    for index, row in enumerate(rows):
+        reason = row.reason if isinstance(row, BadRow) else _fault(row, unknown, now_us)
+        if reason is not None:
+            rejected.append(RejectedRow(index=index, reason=clean_text(reason)))
+        elif isinstance(row, EventIn):
+            taken.append(_Taken(index, EVENT_TYPE_BY_WORD[row.type], row))
+    return taken, rejected
+
+
+def _fault(row: EventIn, unknown_posts: set[str], now_us: int) -> str | None:
+    """Say why a row can not be stored; None where it can."""
+    kind = EVENT_TYPE_BY_WORD.get(row.type)
+    if kind is None:
+        return f"type: one of {', '.join(t.word for t in CLIENT_TYPES)}, got {row.type!r}"
+    for is_so, reason in _RULES:
+        if is_so(row, kind):
+            return reason.format(type=kind.word)
+    if row.post in unknown_posts:
+        return f"post: {row.post!r} is not known; PUT it first"
+    if row.time is not None:
+        moment = to_us(row.time)
+        if moment > now_us + MAX_AHEAD_US:
+            return "time: more than 5 minutes in the future"
+        if moment < 0:
+            return "time: before 1970"
+    return None
+
+
+_RULES: Final[tuple[tuple[Callable[[EventIn, EventType], bool], str], ...]] = (
+    (lambda _row, kind: kind in SERVER_TYPES, "type: {type} is written by the server alone"),
+    (lambda row, kind: kind in NEEDS_POST and row.post is None, "post: {type} needs one"),
+    (lambda row, kind: kind in NEEDS_TARGET and row.target is None, "target: {type} needs one"),
+    (
+        lambda row, kind: kind in NEEDS_TARGET and row.target == row.viewer,
+        "target: nobody can {type} themselves",
+    ),
+    (
+        lambda row, kind: kind is EventType.DWELL and (row.value is None or row.value < 0),
+        "value: dwell needs milliseconds, 0 or more",
+    ),
+)
+
+
+def _event_rows(
+    api: ApiState, taken: Sequence[_Taken], request_name: bytes, now_us: int
+) -> list[EventRow]:
+    """Turn rows into what the log stores; people who are new get an id, posts have one."""
+    events = [row.event for row in taken]
+    people = list(
+        dict.fromkeys(
+            name for event in events for name in (event.viewer, event.target) if name is not None
+        )
+    )
+    person_ids = dict(zip(people, interned(api.workspace, Namespace.PERSON, people), strict=True))
+    posts = list(dict.fromkeys(event.post for event in events if event.post is not None))
+    post_ids = dict(
+        zip(posts, api.workspace.ids.lookup(Namespace.POST, posts).tolist(), strict=True)
+    )
+    ids = _event_ids(taken, request_name)
+    return [
+        EventRow(
+            event_id=event_id,
+            type=row.type,
+            viewer_id=person_ids[row.event.viewer],
+            post_id=None if row.event.post is None else post_ids[row.event.post],
+            target_id=None if row.event.target is None else person_ids[row.event.target],
+            event_us=now_us if row.event.time is None else min(to_us(row.event.time), now_us),
+            known_us=now_us,
+            value=row.event.value,
+            feed_id=None if row.event.feed_id is None else parse_feed_id(row.event.feed_id),
+            position=row.event.position,
+        )
+        for row, event_id in zip(taken, ids, strict=True)
+    ]
+
+
+def _event_ids(taken: Sequence[_Taken], request_name: bytes) -> list[int]:
+    """Give each row its event id.
+
+    The client's where there is one; else one made from what happened, when, and how often in this
+    batch; else, without a time, from the request and the row's place in it.
+    """
+    ids: list[int] = []
+    seen: dict[tuple[object, ...], int] = {}
+    for place, kind, event in taken:
+        if event.event_id is not None:
+            ids.append(int(event_ids_of([event.event_id])[0]))
+        elif event.time is not None:
+            what = (
+                event.viewer,
+                event.post or "",
+                event.target or "",
+                kind.word,
+                to_us(event.time),
+            )
+            occurrence = seen[what] = seen.get(what, -1) + 1
+            ids.append(hash63(*what, occurrence))
+        else:
+            ids.append(hash63("request", request_name, place))
+    return ids
+
+
+def _fresh_graph_events(api: ApiState, events: Sequence[EventRow]) -> list[EventRow]:
+    """Keep follows and blocks that the log does not hold: a late retry must not redo an undone one.
+
+    All writes go through one lane, so nothing comes between this look and the write.
+    """
+    rows = {e.event_id: e for e in reversed(events) if e.type in _FOLLOWS or e.type in _BLOCKS}
+    if not rows:
+        return []
+    held = api.workspace.log.contains(np.array(list(rows), dtype=np.int64)).tolist()
+    fresh = [event for event, known in zip(rows.values(), held, strict=True) if not known]
+    return fresh[::-1]
+
+
+def _graph_changes(events: Sequence[EventRow]) -> EntityChanges:
+    """Give the follows and blocks that a batch leaves behind: the last word on each pair counts."""
+    follows: dict[tuple[int, int], tuple[bool, int]] = {}
+    blocks: dict[tuple[int, int, str], tuple[bool, int]] = {}
+    for event in events:
+        if event.target_id is None:
+            continue
+        pair = (event.viewer_id, event.target_id)
+        if event.type in _FOLLOWS:
+            follows[pair] = (_FOLLOWS[event.type], event.event_us)
+        elif event.type in _BLOCKS:
+            kind, holds = _BLOCKS[event.type]
+            blocks[*pair, kind] = (holds, event.event_us)
+    changes: EntityChanges = {}
+    if follows:
+        changes["follows_added"] = _follows(follows, holds=True)
+        changes["follows_removed"] = _follows(follows, holds=False)
+    if blocks:
+        changes["blocks_added"] = _blocks(blocks, holds=True)
+        changes["blocks_removed"] = _blocks(blocks, holds=False)
+    return changes
+
+
+def _follows(pairs: dict[tuple[int, int], tuple[bool, int]], *, holds: bool) -> pa.Table:
+    return follow_table([FollowRow(*p, us) for p, (state, us) in pairs.items() if state is holds])
+
+
+def _blocks(pairs: dict[tuple[int, int, str], tuple[bool, int]], *, holds: bool) -> pa.Table:
+    return block_table([BlockRow(*p, us) for p, (state, us) in pairs.items() if state is holds])

@@ -1,0 +1,179 @@
+"""Feeds for somebody else's back end: one page, the caller's own candidates, why."""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import orjson
+
+from contracts.errors import PipelineError
+from contracts.feed import Explanation, FeedItem, FeedPage
+from contracts.ids import (
+    UNKNOWN_ID,
+    FeedId,
+    Namespace,
+    UserId,
+    feed_id_text,
+    parse_feed_id,
+)
+from contracts.query import FeedQuery
+from feed_api.cursors import Position
+from feed_api.platform.queries import id_of, known_id, names_of, nothing_here
+from feed_api.platform.schemas import FeedParams, RankIn
+from feed_api.platform.words import REF_NAMESPACE, explanation_text, reason_text
+from feed_api.state import ApiState
+
+_RANDOM_BITS: Final = 21
+_MAX_PAGE: Final = 100
+
+
+class FeedAnswer(NamedTuple):
+    """A page and how it is written."""
+
+    page: FeedPage
+    body: bytes
+    next_cursor: str | None
+
+
+def new_feed_id(now_us: int) -> FeedId:
+    """Make a feed id: 42 bits of milliseconds since 1970, then 21 random bits."""
+    milliseconds = (now_us // 1000) & ((1 << 42) - 1)
+    return FeedId(milliseconds << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))
+
+
+def read_feed(api: ApiState, params: FeedParams, now_us: int) -> FeedAnswer:
+    """Rank a new feed or read on in a snapshot; a viewer nobody knows gets a feed as well."""
+    if params.cursor is None:
+        viewer_id = id_of(api.workspace, Namespace.PERSON, params.viewer)
+        query = FeedQuery(new_feed_id(now_us), UserId(viewer_id), now_us, params.limit)
+        page, offset = api.feeds.open(query), 0
+    else:
+        position = api.cursors.read(params.cursor, params.viewer)
+        viewer_id, offset = position.viewer_id, position.offset
+        page = api.feeds.page(position.feed_id, viewer_id, offset, params.limit)
+    cursor = None
+    if page.next_offset is not None:
+        if page.next_offset <= offset:
+            msg = f"feed {feed_id_text(page.feed_id)} does not move on from offset {offset}"
+            raise PipelineError(msg)
+        next_position = Position(page.feed_id, viewer_id, page.next_offset)
+        cursor = api.cursors.write(next_position, params.viewer)
+    return FeedAnswer(page, _feed_body(api, page, cursor), cursor)
+
+
+def rank_posts(api: ApiState, wanted: RankIn, now_us: int) -> bytes:
+    """Order the caller's candidates; a post that is listed twice counts once."""
+    external = list(dict.fromkeys(wanted.posts))
+    ids = api.workspace.ids.lookup(Namespace.POST, external)
+    names = dict(zip(ids.tolist(), external, strict=True))
+    viewer_id = id_of(api.workspace, Namespace.PERSON, wanted.viewer)
+    limit = min(wanted.limit or len(external), len(external))
+    query = FeedQuery(new_feed_id(now_us), UserId(viewer_id), now_us, min(limit, _MAX_PAGE))
+    ranked = api.feeds.rank(query, np.ascontiguousarray(ids[ids != UNKNOWN_ID]))
+    ordered = zip(ranked.post_ids[:limit].tolist(), ranked.values[:limit].tolist(), strict=True)
+    return _to_json(
+        {
+            "items": [
+                {"position": place, "post_id": names[post_id], "value": value}
+                for place, (post_id, value) in enumerate(ordered)
+            ],
+            "removed": [
+                {"post_id": names[post_id], "reason": word}
+                for post_id, word in ranked.removed.items()
+            ],
+            "unknown": [
+                text
+                for text, post_id in zip(external, ids.tolist(), strict=True)
+                if post_id == UNKNOWN_ID
+            ],
+            "level": ranked.level.value,
+            "degrade_reasons": [reason.value for reason in ranked.degrade_reasons],
+            "policy_hash": ranked.policy_hash,
+            "bundle_id": ranked.bundle_id,
+        }
+    )
+
+
+def explain_post(api: ApiState, feed_text: str, post: str) -> bytes:
+    """Explain one post of one feed, in words and in numbers; NotFound for anything unknown."""
+    try:
+        feed_id = parse_feed_id(feed_text)
+    except ValueError as error:
+        raise nothing_here() from error
+    post_id = known_id(api.workspace, Namespace.POST, post)
+    explanation = api.feeds.explain(feed_id, None, post_id)
+    behind = _behind(api, explanation)
+    ahead = behind.get("post_id")
+    return _to_json(
+        {
+            "feed_id": feed_text,
+            "post_id": post,
+            "outcome": explanation.outcome,
+            "text": explanation_text(explanation, None if ahead is None else str(ahead)),
+            "position": explanation.position,
+            "sources": list(explanation.sources),
+            "removed_by": explanation.removed_by,
+            "value": explanation.value,
+            "ledger": dict(explanation.ledger),
+            "probabilities": dict(explanation.probabilities),
+            "behind": behind,
+        }
+    )
+
+
+def _behind(api: ApiState, explanation: Explanation) -> dict[str, float | str]:
+    """Name the post ahead as the caller knows it."""
+    behind = dict(explanation.behind)
+    if "post_id" in behind:
+        ahead = int(behind["post_id"])
+        behind["post_id"] = names_of(api.workspace, Namespace.POST, [ahead])[ahead]
+    return behind
+
+
+def _feed_body(api: ApiState, page: FeedPage, cursor: str | None) -> bytes:
+    posts = names_of(api.workspace, Namespace.POST, [item.post_id for item in page.items])
+    items: list[dict[str, Any]] = []
+    for item, ref in zip(page.items, _refs(api, page.items), strict=True):
+        reason = {"code": item.reason.value, "text": reason_text(item.reason, ref), "ref": ref}
+        items.append(
+            {
+                "position": item.position,
+                "post_id": posts[item.post_id],
+                "reason": reason,
+                "value": item.value,
+            }
+        )
+    return _to_json(
+        {
+            "feed_id": feed_id_text(page.feed_id),
+            "items": items,
+            "next": cursor,
+            "level": page.level.value,
+            "degrade_reasons": [reason.value for reason in page.degrade_reasons],
+            "policy_hash": page.policy_hash,
+            "bundle_id": page.bundle_id,
+            "followed_share": page.followed_share,
+            "gaps": page.gaps,
+        }
+    )
+
+
+def _refs(api: ApiState, items: Sequence[FeedItem]) -> list[str | None]:
+    """Give for each item the external id that its reason refers to, one look-up a namespace."""
+    refs: list[str | None] = [None] * len(items)
+    wanted: defaultdict[Namespace, dict[int, int]] = defaultdict(dict)
+    for place, item in enumerate(items):
+        namespace = REF_NAMESPACE.get(item.reason)
+        if namespace is not None and item.reason_ref is not None:
+            wanted[namespace][place] = item.reason_ref
+    for namespace, ids in wanted.items():
+        names = names_of(api.workspace, namespace, ids.values())
+        for place, number in ids.items():
+            refs[place] = names[number]
+    return refs
+
+
+def _to_json(content: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

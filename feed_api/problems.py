@@ -1,0 +1,175 @@
+"""Every error answer: RFC 9457 problem details, with a `type` from one closed list."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contracts.errors import (
+    BundleMismatch,
+    Conflict,
+    CursorExpired,
+    CursorInvalid,
+    Forbidden,
+    HeadwaterError,
+    InvalidInput,
+    LeakageError,
+    NotFound,
+    PipelineError,
+    SchemaMismatch,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    Unprocessable,
+)
+
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+MAX_ERRORS: Final = 20
+"""How many single errors an answer lists at most."""
+
+
+class MalformedBody(InvalidInput):
+    type, title = "malformed-body", "The body is not JSON"
+
+
+class MethodNotAllowed(HeadwaterError):
+    status, type, title = 405, "method-not-allowed", "This path does not know the method"
+
+
+class TooLarge(HeadwaterError):
+    status, type, title = 413, "too-large", "The body is too large"
+
+
+class UnsupportedMediaType(HeadwaterError):
+    status, type, title = 415, "unsupported-media-type", "The body has to be JSON"
+
+
+class KeyReused(Unprocessable):
+    type, title = "idempotency-key-reused", "The Idempotency-Key came with another request"
+
+
+class RequestInFlight(Conflict):
+    type, title = "request-in-flight", "The same request is still being worked on"
+
+
+class Overloaded(Unavailable):
+    type, title = "overloaded", "Too many requests wait"
+
+
+_ERRORS: Final[tuple[type[HeadwaterError], ...]] = (
+    HeadwaterError,
+    InvalidInput,
+    MalformedBody,
+    SchemaMismatch,
+    CursorInvalid,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    Conflict,
+    RequestInFlight,
+    CursorExpired,
+    TooLarge,
+    UnsupportedMediaType,
+    Unprocessable,
+    KeyReused,
+    TooManyRequests,
+    PipelineError,
+    BundleMismatch,
+    LeakageError,
+    Unavailable,
+    Overloaded,
+)
+
+PROBLEM_TYPES: Final[Mapping[str, type[HeadwaterError]]] = {e.type: e for e in _ERRORS}
+"""The closed list: the word in `type` -> the error that it stands for."""
+
+_BY_STATUS: Final[Mapping[int, tuple[type[HeadwaterError], str]]] = {
+    400: (MalformedBody, "the body could not be read as JSON"),
+    404: (NotFound, "there is nothing here for you"),
+    405: (MethodNotAllowed, "this path does not know the method"),
+    413: (TooLarge, "the body is too large"),
+}
+
+_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
+    401: {"WWW-Authenticate": 'Bearer realm="headwater"'},
+    409: {"Retry-After": "1"},
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "1"},
+}
+
+
+def problem_body(error: HeadwaterError, request_id: str, instance: str) -> dict[str, Any]:
+    """Write an error as problem details; what failed inside is not told to the outside."""
+    inside = error.status >= 500 and not isinstance(error, Unavailable)
+    return {
+        "type": error.type,
+        "title": error.title,
+        "status": error.status,
+        "detail": f"the log has it under request id {request_id}" if inside else str(error),
+        "instance": instance,
+        "request_id": request_id,
+        "errors": [],
+    }
+
+
+def problem_response(
+    error: HeadwaterError,
+    request: Request,
+    *,
+    errors: Sequence[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Answer a request with an error."""
+    body = problem_body(error, request.state.request_id, request.url.path)
+    body["errors"] = list(errors)
+    return Response(
+        orjson.dumps(body),
+        status_code=error.status,
+        media_type=PROBLEM_MEDIA_TYPE,
+        headers={**_HEADERS.get(error.status, {}), **(headers or {})},
+    )
+
+
+async def handle_error(request: Request, error: Exception) -> Response:
+    """Turn what a handler raised into its answer: the one error handler of the API."""
+    if isinstance(error, RequestValidationError):
+        return _validation_response(request, error)
+    if isinstance(error, HTTPException):
+        kind, detail = _BY_STATUS.get(error.status_code, (HeadwaterError, str(error.detail)))
+        allow = (error.headers or {}).get("Allow")
+        return problem_response(
+            kind(detail), request, headers={"Allow": allow} if allow is not None else None
+        )
+    if isinstance(error, HeadwaterError):
+        request.state.failure = error
+        return problem_response(error, request)
+    raise error
+
+
+def _validation_response(request: Request, error: RequestValidationError) -> Response:
+    found = error.errors()
+    if found and found[0]["type"] == "json_invalid":
+        position = found[0]["loc"][-1]
+        return problem_response(MalformedBody(f"no JSON at character {position}"), request)
+    listed = [_field_error(e) for e in found[:MAX_ERRORS]]
+    first = listed[0]
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    detail = f"{first['field']}: {first['message']}{more}"
+    return problem_response(InvalidInput(detail), request, errors=listed)
+
+
+def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
+    """Name place and fault; never the value that was sent: it may be a secret."""
+    place = ".".join(str(part) for part in error["loc"])
+    return {"field": clean_text(place), "message": clean_text(str(error["msg"]))}
+
+
+def clean_text(text: str, limit: int = 200) -> str:
+    """Make text from outside safe to answer and to log: valid UTF-8, bounded in length."""
+    short = text if len(text) <= limit else text[:limit] + "…"
+    return short.encode("utf-8", "replace").decode("utf-8")

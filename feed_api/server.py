@@ -1,0 +1,50 @@
+"""Runs an app under uvicorn: one worker, graceful end."""
+
+import logging
+import signal
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from feed_api.logs import JsonHandler
+from feed_api.state import ApiState
+
+GRACE_SECONDS: Final = 10
+
+
+def run_server(app: FastAPI, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the requests at hand and return.
+
+    Call it in the main thread.
+    """
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    state: ApiState = app.state.api
+    handler = JsonHandler(state.logger)
+    server_log = logging.getLogger("uvicorn")
+    server_log.addHandler(handler)
+    server_log.setLevel(logging.INFO)
+    # uvicorn sends itself the signal again once it has stopped, which would end the process before
+    # the caller has closed feeds and workspace; meanwhile its own handlers are in force.
+    before = {s: signal.signal(s, _ignore) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        uvicorn.Server(config).run()
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+        server_log.removeHandler(handler)
+
+
+def _ignore(_signal: int, _frame: object) -> None:
+    """Take a signal that has been dealt with."""

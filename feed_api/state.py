@@ -1,0 +1,39 @@
+"""What one app holds while it runs, and how a request gets at it."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from structlog.typing import FilteringBoundLogger
+
+from contracts.clock import Clock
+from contracts.feed import Feeds
+from contracts.settings import Settings
+from features.workspace import Workspace
+from feed_api.cursors import CursorSigner
+from feed_api.idempotency import AnswerStore
+from feed_api.keys import KeyRing
+from feed_api.lanes import Lane
+from feed_api.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class ApiState:
+    """The parts of a running app; `request.app.state.api` is one."""
+
+    settings: Settings
+    workspace: Workspace
+    feeds: Feeds
+    clock: Clock
+    keys: KeyRing
+    answers: AnswerStore
+    cursors: CursorSigner
+    metrics: Metrics
+    feed_lane: Lane
+    write_lane: Lane
+    logger: FilteringBoundLogger
+
+
+def api_state(request: Request) -> ApiState:
+    """Give the parts of the app that a request came to."""
+    state: ApiState = request.app.state.api
+    return state

@@ -1,0 +1,34 @@
+"""The retrieval blend: a linear weight a family over normalised scores; it gives candidates."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.base import Family, FloatArray, ItemHistories, VectorModel
+from models.normalise import QuantileTable
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalBlend:
+    """Weights over the three families; a family that cannot score a post adds nothing."""
+
+    weights: Mapping[Family, float]
+    normalisers: Mapping[Family, QuantileTable]
+
+    def combine(self, scores: Mapping[Family, FloatArray]) -> FloatArray:
+        """Blend raw scores of one shape; NaN where no family could score."""
+        total = np.zeros_like(next(iter(scores.values())))
+        known = np.zeros(total.shape, dtype=bool)
+        for family, raw in scores.items():
+            there = np.isfinite(raw)
+            level = self.normalisers[family].apply(raw)
+            total += np.where(there, level, np.float32(0.0)) * np.float32(self.weights[family])
+            known |= there
+        return np.where(known, total, np.float32(np.nan))
+
+    def score_all(
+        self, families: Mapping[Family, VectorModel], histories: ItemHistories
+    ) -> FloatArray:
+        """Score all items by the blend, [Q, n_items]."""
+        return self.combine({f: model.score_all(histories) for f, model in families.items()})

@@ -1,0 +1,180 @@
+"""The filters: one rule a class, each with the reason it gives. Their order is in home_feed."""
+
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.clock import HOUR_US
+from contracts.degrade import DegradeReason, RemovalReason
+from contracts.seeds import unit_interval
+from serving.candidates import AUTHOR, CREATED, DELETED, LANGUAGE, POST_ID, SLOT, Candidates
+from serving.components import Fault, OnError
+from serving.context import QueryContext
+
+Mask = NDArray[np.bool_]
+
+# A filter that protects people must not be skipped: the feed falls to the next level instead.
+_MUST = Fault(OnError.FAIL, DegradeReason.FILTER_FAILED)
+_MAY = Fault(OnError.SKIP, DegradeReason.FILTER_FAILED)
+
+
+class AccessRule(Protocol):
+    """What the API knows about access, as one columnar question."""
+
+    def visible(
+        self, viewer_id: int, post_ids: NDArray[np.int64], author_slots: NDArray[np.int64]
+    ) -> Mask:
+        """Give a mask [n]: may this viewer see these posts now?"""
+        ...
+
+
+class EveryoneMaySee:
+    """The access rule of a platform whose posts are all public."""
+
+    def visible(
+        self, viewer_id: int, post_ids: NDArray[np.int64], author_slots: NDArray[np.int64]
+    ) -> Mask:
+        """See `AccessRule`."""
+        del viewer_id, author_slots
+        return np.ones(len(post_ids), dtype=bool)
+
+
+def _not_in(values: NDArray[np.int64], banned: NDArray[np.int64]) -> Mask:
+    if not len(banned):
+        return np.ones(len(values), dtype=bool)
+    return ~np.isin(values, banned)
+
+
+class DeletedFilter:
+    name: ClassVar[str] = "deleted"
+    removal: ClassVar[RemovalReason] = RemovalReason.DELETED
+    reads: ClassVar[frozenset[str]] = frozenset({DELETED})
+    fault: ClassVar[Fault] = _MUST
+
+    def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
+        del context
+        kept: Mask = ~candidates[DELETED]
+        return kept
+
+
+class OwnFilter:
+    name: ClassVar[str] = "own"
+    removal: ClassVar[RemovalReason] = RemovalReason.OWN
+    reads: ClassVar[frozenset[str]] = frozenset({AUTHOR})
+    fault: ClassVar[Fault] = _MAY
+
+    def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
+        if context.viewer_slot < 0:
+            return np.ones(len(candidates), dtype=bool)
+        kept: Mask = candidates[AUTHOR] != context.viewer_slot
+        return kept
+
+
+class BlockedFilter:
+    """Removes authors blocked by the viewer and authors who block the viewer."""
+
+    name: ClassVar[str] = "blocked"
+    removal: ClassVar[RemovalReason] = RemovalReason.BLOCKED
+    reads: ClassVar[frozenset[str]] = frozenset({AUTHOR})
+    fault: ClassVar[Fault] = _MUST
+
+    def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
+        return _not_in(candidates[AUTHOR], context.blocked_authors)
+
+
+class MutedAuthorFilter:
+    name: ClassVar[str] = "muted_author"
+    removal: ClassVar[RemovalReason] = RemovalReason.MUTED_AUTHOR
+    reads: ClassVar[frozenset[str]] = frozenset({AUTHOR})
+    fault: ClassVar[Fault] = _MUST
+
+    def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
+        return _not_in(candidates[AUTHOR], context.muted_authors)
+
+
+class SeenFilter:
+    """Removes posts with an impression or a view by this viewer, and posts already acted on."""
+
+    name: ClassVar[str] = "seen"
+    removal: ClassVar[RemovalReason] = RemovalReason.SEEN
+    reads: ClassVar[frozenset[str]] = frozenset({SLOT})
+    fault: ClassVar[Fault] = _MAY
+
+    def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
+        if not context.policy.filters.hide_seen:
+            return np.ones(len(candidates), dtype=bool)
+        acted = context.recent_slots
+        return _not_in(candidates[SLOT], np.concatenate([context.seen, acted]))
+
+
+class ServedFilter:
+    """Removes posts served to this viewer within the policy's session window."""
+
+    name: ClassVar[str] = "served_this_session"
+    removal: ClassVar[RemovalReason] = RemovalReason.SERVED_THIS_SESSION
+    reads: ClassVar[frozenset[str]] = frozenset({SLOT})
+    fault: ClassVar[Fault] = _MAY
+
+    def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
+        return _not_in(candidates[SLOT], context.served)
+
+
+class AgeFilter:
+    name: ClassVar[str] = "too_old"
+    removal: ClassVar[RemovalReason] = RemovalReason.TOO_OLD
+    reads: ClassVar[frozenset[str]] = frozenset({CREATED})
+    fault: ClassVar[Fault] = _MAY
+
+    def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
+        hours = context.policy.filters.max_age_hours
+        if hours is None:
+            return np.ones(len(candidates), dtype=bool)
+        kept: Mask = candidates[CREATED] >= context.query.now_us - int(hours * HOUR_US)
+        return kept
+
+
+class LanguageFilter:
+    name: ClassVar[str] = "language"
+    removal: ClassVar[RemovalReason] = RemovalReason.LANGUAGE
+    reads: ClassVar[frozenset[str]] = frozenset({LANGUAGE})
+    fault: ClassVar[Fault] = _MAY
+
+    def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
+        if not context.policy.filters.match_language or context.language < 0:
+            return np.ones(len(candidates), dtype=bool)
+        language = candidates[LANGUAGE]
+        kept: Mask = (language < 0) | (language == context.language)
+        return kept
+
+
+class InventoryHoldoutFilter:
+    """Withholds a fixed share of posts per viewer, so that their absence can be measured."""
+
+    name: ClassVar[str] = "inventory_holdout"
+    removal: ClassVar[RemovalReason] = RemovalReason.INVENTORY_HOLDOUT
+    reads: ClassVar[frozenset[str]] = frozenset({POST_ID})
+    fault: ClassVar[Fault] = _MAY
+
+    def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
+        share = context.policy.filters.inventory_holdout
+        if share <= 0.0:
+            return np.ones(len(candidates), dtype=bool)
+        draw = unit_interval(context.query.viewer_id, candidates[POST_ID], "inventory_holdout")
+        kept: Mask = draw >= share
+        return kept
+
+
+class VisibilityFilter:
+    """Asks the access rule; always the last filter: moderation decides whether, models order."""
+
+    name: ClassVar[str] = "visibility"
+    removal: ClassVar[RemovalReason] = RemovalReason.NOT_VISIBLE
+    reads: ClassVar[frozenset[str]] = frozenset({POST_ID, AUTHOR})
+    fault: ClassVar[Fault] = _MUST
+
+    def __init__(self, rule: AccessRule) -> None:
+        self._rule = rule
+
+    def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
+        return self._rule.visible(context.query.viewer_id, candidates[POST_ID], candidates[AUTHOR])

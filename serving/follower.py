@@ -1,0 +1,75 @@
+"""Follows the event log: one thread that applies what is new, at most 250 ms behind."""
+
+from collections.abc import Callable
+from threading import Condition, Event, Thread
+from time import monotonic
+from typing import Final
+
+import pyarrow as pa
+import structlog
+
+from features.event_log import EventLog
+
+POLL_SECONDS: Final = 0.1
+_BATCH: Final = 20_000
+
+_log = structlog.get_logger(__name__)
+
+
+class LogFollower:
+    """Tails a log and hands each batch to `apply`, in log order, on one thread."""
+
+    def __init__(self, log: EventLog, applied_seq: int, apply: Callable[[pa.Table], None]) -> None:
+        self._log = log
+        self._apply = apply
+        self._applied = applied_seq
+        self._moved = Condition()
+        self._wake = Event()
+        self._stopping = False
+        self._thread = Thread(target=self._run, name="log-follower", daemon=True)
+
+    @property
+    def applied_seq(self) -> int:
+        """The log position up to which everything is applied."""
+        return self._applied
+
+    def start(self) -> None:
+        """Start following."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following; what is in the log stays there for the next start."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout=5)
+
+    def wait_applied(self, seq: int, timeout_seconds: float) -> bool:
+        """Wait until `seq` is applied; False at the time-out."""
+        deadline = monotonic() + timeout_seconds
+        self._wake.set()
+        with self._moved:
+            while self._applied < seq:
+                left = deadline - monotonic()
+                if left <= 0:
+                    return False
+                self._moved.wait(left)
+        return True
+
+    def catch_up(self) -> int:
+        """Apply everything that is in the log now; give the number of events."""
+        total = 0
+        while True:
+            batch = self._log.tail(self._applied, _BATCH)
+            if batch.num_rows == 0:
+                return total
+            self._apply(batch)
+            total += batch.num_rows
+            with self._moved:
+                self._applied = int(batch.column("seq")[-1].as_py())
+                self._moved.notify_all()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self.catch_up()
+            self._wake.wait(POLL_SECONDS)
+            self._wake.clear()

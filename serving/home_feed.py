@@ -1,0 +1,54 @@
+"""The home feed: the ordered list of its stages. The file to open first.
+
+A request is one walk down this list (`serving.pipeline` walks it): hydrate the query, ask the
+sources, merge, hydrate the candidates, filter, score, select. What each stage reads, writes and
+does when it fails is declared at the stage.
+"""
+
+from models.base import Family
+from serving import filters, sources
+from serving.hydrators import FamilyScoreHydrator, PostHydrator
+from serving.pipeline import FeedPipeline, Stages
+from serving.query_hydrators import FamilyHydrator, ViewerHydrator
+from serving.ranker import RankerClient
+from serving.runtime import Runtime
+from serving.scorers import EnsembleScorer, FixedBlendScorer, VelocityScorer
+from serving.selection import SlateSelector
+from serving.snapshots import ServedLog
+
+
+def home_feed(
+    runtime: Runtime, ranker: RankerClient, access: filters.AccessRule, served: ServedLog
+) -> FeedPipeline:
+    """Build the pipeline of the home feed; PipelineError where its stages do not fit together."""
+    stages = Stages(
+        viewer=ViewerHydrator(runtime, served),
+        families=[FamilyHydrator(runtime, family) for family in Family],
+        sources=[
+            sources.InNetworkSource(runtime),
+            sources.FamilySource(runtime, Family.COLLABORATIVE),
+            sources.FamilySource(runtime, Family.DEEP),
+            sources.FamilySource(runtime, Family.CONTENT),
+            sources.ItemToItemSource(runtime),
+            sources.TrendingSource(runtime),
+            sources.FreshSource(runtime),
+            sources.FollowsOfFollowsSource(runtime),
+        ],
+        hydrators=[PostHydrator(runtime), FamilyScoreHydrator(runtime)],
+        filters=[
+            filters.DeletedFilter(),
+            filters.OwnFilter(),
+            filters.BlockedFilter(),
+            filters.MutedAuthorFilter(),
+            filters.SeenFilter(),
+            filters.ServedFilter(),
+            filters.AgeFilter(),
+            filters.LanguageFilter(),
+            filters.InventoryHoldoutFilter(),
+            filters.VisibilityFilter(access),
+        ],
+        scorers=[EnsembleScorer(ranker), FixedBlendScorer(), VelocityScorer(runtime)],
+        selector=SlateSelector(),
+        capacity=lambda: len(runtime.cache.posts),
+    )
+    return FeedPipeline(stages)

@@ -1,0 +1,80 @@
+"""Opens a home folder as a feed service: the one place that puts the parts together."""
+
+from pathlib import Path
+
+import structlog
+
+from contracts.clock import Clock
+from contracts.errors import NotFound
+from contracts.policy import Policy, popular
+from contracts.settings import Settings
+from features.caches import FeatureCache
+from features.workspace import Workspace
+from models.bundle import Bundle
+from serving.filters import AccessRule, EveryoneMaySee
+from serving.policies import PolicyShelf
+from serving.ranker import NoRanker, Ranker, RankerClient
+from serving.ranker_remote import RemoteRanker
+from serving.records import RecordStore
+from serving.runtime import Runtime
+from serving.service import FeedService, Parts
+
+_log = structlog.get_logger(__name__)
+
+CHAMPION_FILE = "CHAMPION"
+
+
+def champion_folder(home: Path) -> Path | None:
+    """Find the folder of the published bundle; None where nothing is published."""
+    pointer = home / "bundles" / CHAMPION_FILE
+    if not pointer.exists():
+        return None
+    folder = home / "bundles" / pointer.read_text(encoding="utf-8").strip()
+    if not folder.is_dir():
+        msg = f"{pointer} names the bundle {folder.name}, which is not there"
+        raise NotFound(msg, hint="publish another with `headwater publish`")
+    return folder
+
+
+def open_service(
+    workspace: Workspace,
+    settings: Settings,
+    *,
+    policy: Policy | None = None,
+    access: AccessRule | None = None,
+    start: bool = True,
+) -> FeedService:
+    """Load the published bundle and the caches of a home folder, and start following its log.
+
+    Without a bundle the service serves what is popular, and says so.
+    """
+    folder = champion_folder(workspace.home)
+    bundle = Bundle.load(folder) if folder else None
+    cache = FeatureCache.load(workspace)
+    runtime = Runtime(bundle, cache)
+    runtime.add_posts(workspace.catalog.posts_by_id(runtime.unknown_posts()))
+    if policy is None:
+        policy = bundle.policy if bundle else popular()
+    records_folder = workspace.home / "records"
+    parts = Parts(
+        workspace=workspace,
+        runtime=runtime,
+        ranker=_ranker(bundle, cache, settings),
+        records=RecordStore(records_folder),
+        policies=PolicyShelf(records_folder / "policies", policy),
+        access=access or EveryoneMaySee(),
+    )
+    clock = Clock(settings.clock_offset_seconds * 1_000_000)
+    service = FeedService(parts, clock, settings.snapshot_minutes)
+    if start:
+        service.start()
+    return service
+
+
+def _ranker(bundle: Bundle | None, cache: FeatureCache, settings: Settings) -> RankerClient:
+    if bundle is None:
+        return NoRanker()
+    if settings.ranker == "bentoml":
+        timeout = settings.ranker_timeout_ms / 1000.0
+        return RemoteRanker(settings.ranker_url, timeout, bundle.bundle_id)
+    return Ranker(bundle.ranker, cache)

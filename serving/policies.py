@@ -1,0 +1,34 @@
+"""Policies that feeds were ranked with, kept by hash so that records can be read for ever."""
+
+from pathlib import Path
+
+from contracts.errors import NotFound
+from contracts.policy import Policy
+
+
+class PolicyShelf:
+    """The policy in force, and every policy that any record names."""
+
+    def __init__(self, folder: Path, current: Policy) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._known: dict[str, Policy] = {}
+        self.current = current
+        self.keep(current)
+
+    def keep(self, policy: Policy) -> None:
+        """Write a policy down under its hash, once."""
+        self._known[policy.hash] = policy
+        path = self._folder / f"{policy.hash}.json"
+        if not path.exists():
+            path.write_bytes(policy.canonical())
+
+    def by_hash(self, policy_hash: str) -> Policy:
+        """Find a policy; NotFound where no record was ever made with it."""
+        if policy_hash not in self._known:
+            path = self._folder / f"{policy_hash}.json"
+            if not path.exists():
+                msg = f"policy {policy_hash} is not on the shelf"
+                raise NotFound(msg)
+            self._known[policy_hash] = Policy.model_validate_json(path.read_bytes())
+        return self._known[policy_hash]

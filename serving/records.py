@@ -1,0 +1,190 @@
+"""Decision records: queued after the response, kept hot in SQLite, sealed into Parquet.
+
+A queue and one writing thread: a request pays for one `put`. The thread writes a transaction
+at least every half second, so that a kill loses less than one second of records.
+"""
+
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from sqlite3 import Connection, connect
+from threading import Event, Lock, Thread
+from time import monotonic
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import structlog
+
+from contracts.clock import now_us
+from contracts.record import RECORD_SCHEMA
+
+Record = dict[str, Any]
+
+_FLUSH_SECONDS: Final = 0.5
+_HOT_ROWS: Final = 20_000
+"""Records that stay in SQLite for look-ups and later pages before they are sealed."""
+_LIST_DTYPES: Final = {
+    "post_ids": np.int64,
+    "sources": np.int32,
+    "reason_refs": np.int64,
+    "removed_ids": np.int64,
+    "removed_reasons": np.int8,
+}
+_WORD_LISTS: Final = ("reasons", "reason_codes")
+
+_log = structlog.get_logger(__name__)
+
+
+class RecordStore:
+    """Writes decision records behind the request path, and finds them by feed id."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._queue: SimpleQueue[Record | None] = SimpleQueue()
+        self._lock = Lock()
+        self._database = _open(folder / "hot.db")
+        self._drained = Event()
+        self._stop = False
+        self._hot = int(self._database.execute("SELECT count(*) FROM decisions").fetchone()[0])
+        self.written = 0
+        self._thread = Thread(target=self._run, name="decision-records", daemon=True)
+        self._thread.start()
+
+    def put(self, record: Record) -> None:
+        """Queue a record; columns as in `RECORD_SCHEMA`, lists as NumPy arrays or words."""
+        self._drained.clear()
+        self._queue.put(record)
+
+    def find(self, feed_id: int) -> Record | None:
+        """Find a record by feed id, hot or sealed; None where there is none."""
+        with self._lock:
+            row = self._database.execute(
+                f"SELECT {', '.join(RECORD_SCHEMA.names)} FROM decisions WHERE feed_id = ?",  # noqa: S608 - names come from the schema
+                (feed_id,),
+            ).fetchone()
+        if row is not None:
+            return _from_row(row)
+        return self._find_sealed(feed_id)
+
+    def flush(self, timeout_seconds: float = 5.0) -> bool:
+        """Wait until everything queued is written; False at the time-out."""
+        self._queue.put(None)
+        return self._drained.wait(timeout_seconds)
+
+    def seal(self) -> int:
+        """Move all hot records into one Parquet file; give how many were moved."""
+        with self._lock:
+            rows = self._database.execute(
+                f"SELECT {', '.join(RECORD_SCHEMA.names)} FROM decisions ORDER BY feed_id"  # noqa: S608
+            ).fetchall()
+            if not rows:
+                return 0
+            records = [_from_row(row) for row in rows]
+            table = pa.Table.from_pylist(records, schema=RECORD_SCHEMA)
+            target = self._folder / f"part-{now_us()}.parquet"
+            pq.write_table(table, target.with_suffix(".tmp"), compression="zstd")
+            target.with_suffix(".tmp").rename(target)
+            self._database.execute("DELETE FROM decisions")
+            self._database.commit()
+            self._hot = 0
+        return len(records)
+
+    def close(self) -> None:
+        """Write what is queued and stop the thread."""
+        self._stop = True
+        self._queue.put(None)
+        self._thread.join(timeout=10)
+        self._database.close()
+
+    def _find_sealed(self, feed_id: int) -> Record | None:
+        parts = sorted(self._folder.glob("part-*.parquet"))
+        if not parts:
+            return None
+        found = ds.dataset(parts, schema=RECORD_SCHEMA).to_table(
+            filter=pc.field("feed_id") == feed_id
+        )
+        rows = found.to_pylist()
+        if not rows:
+            return None
+        record = rows[0]
+        for name, dtype in _LIST_DTYPES.items():
+            record[name] = np.array(record[name], dtype=dtype)
+        return dict(record)
+
+    def _run(self) -> None:
+        while not self._stop:
+            batch = self._collect()
+            if batch:
+                self._write(batch)
+            if self._queue.empty():
+                self._drained.set()
+            if self._hot > _HOT_ROWS:
+                _log.info("records_sealed", rows=self.seal())
+        rest = self._collect()
+        if rest:
+            self._write(rest)
+
+    def _collect(self) -> list[Record]:
+        batch: list[Record] = []
+        deadline = monotonic() + _FLUSH_SECONDS
+        while (left := deadline - monotonic()) > 0:
+            try:
+                record = self._queue.get(timeout=left)
+            except Empty:
+                break
+            if record is None:  # a flush, or the end
+                break
+            batch.append(record)
+        return batch
+
+    def _write(self, batch: list[Record]) -> None:
+        marks = ", ".join("?" * len(RECORD_SCHEMA.names))
+        with self._lock:
+            self._database.executemany(
+                f"INSERT OR REPLACE INTO decisions ({', '.join(RECORD_SCHEMA.names)}) "  # noqa: S608
+                f"VALUES ({marks})",
+                [_to_row(record) for record in batch],
+            )
+            self._database.commit()
+        self._hot += len(batch)
+        self.written += len(batch)
+
+
+def _open(path: Path) -> Connection:
+    database = connect(path, check_same_thread=False)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=NORMAL")
+    columns = ", ".join(
+        "feed_id INTEGER PRIMARY KEY" if name == "feed_id" else name for name in RECORD_SCHEMA.names
+    )
+    database.execute(f"CREATE TABLE IF NOT EXISTS decisions ({columns})")
+    database.commit()
+    return database
+
+
+def _to_row(record: Record) -> tuple[Any, ...]:
+    return tuple(_to_cell(name, record[name]) for name in RECORD_SCHEMA.names)
+
+
+def _to_cell(name: str, value: Any) -> Any:  # noqa: ANN401 - a cell is what SQLite takes
+    if name in _LIST_DTYPES:
+        return np.asarray(value, dtype=_LIST_DTYPES[name]).tobytes()
+    if name in _WORD_LISTS:
+        return " ".join(value)
+    return value
+
+
+def _from_row(row: tuple[Any, ...]) -> Record:
+    record: Record = {}
+    for name, cell in zip(RECORD_SCHEMA.names, row, strict=True):
+        if name in _LIST_DTYPES:
+            record[name] = np.frombuffer(cell, dtype=_LIST_DTYPES[name])
+        elif name in _WORD_LISTS:
+            record[name] = cell.split()
+        else:
+            record[name] = cell
+    return record

@@ -1,0 +1,159 @@
+"""Implicit ALS, BPR and item-kNN."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from implicit.als import AlternatingLeastSquares
+from implicit.bpr import BayesianPersonalizedRanking
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.sparse import csr_array, csr_matrix
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships none
+
+from models.base import BoolArray, FloatArray, TrainingContext, TrainingFrame
+from models.collaborative import FactorModel
+from models.neighbours import ItemKnn
+from training.recipes.base import user_item_matrix
+
+_BLOCK: int = 1024
+
+
+class AlsConfig(BaseModel):
+    """Choices of implicit ALS (Hu, Koren, Volinsky, ICDM 2008)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factors: int = Field(default=64, ge=2)
+    regularization: float = Field(default=5.0, ge=0)
+    alpha: float = Field(default=2.0, gt=0)
+    """Confidence of an action is 1 + alpha * strength."""
+    iterations: int = Field(default=15, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class AlsRecipe:
+    """Factorise confidences; viewers are folded in by the same normal equations."""
+
+    config: AlsConfig = field(default_factory=AlsConfig)
+    name: str = "als"
+
+    def fit(self, frame: TrainingFrame, context: TrainingContext) -> FactorModel:
+        """Alternate least squares, seeded."""
+        matrix = user_item_matrix(frame)
+        known = matrix.sum(axis=0) > 0
+        confidence = csr_matrix(matrix)
+        confidence.data = (1.0 + self.config.alpha * confidence.data).astype(np.float32)
+        learner = AlternatingLeastSquares(
+            factors=self.config.factors,
+            regularization=self.config.regularization,
+            alpha=1.0,
+            iterations=self.config.iterations,
+            num_threads=context.threads,
+            random_state=context.seed,
+        )
+        # implicit runs its own threads; BLAS threads below them cost 20 times the time.
+        with threadpool_limits(limits=1, user_api="blas"):
+            learner.fit(confidence, show_progress=False)
+        return FactorModel.from_factors(
+            self.name,
+            np.asarray(learner.item_factors),
+            np.asarray(known),
+            self.config.regularization,
+            self.config.alpha,
+        )
+
+
+class BprConfig(BaseModel):
+    """Choices of BPR (Rendle et al., UAI 2009) and of its fold-in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factors: int = Field(default=64, ge=2)
+    learning_rate: float = Field(default=0.05, gt=0)
+    regularization: float = Field(default=0.01, ge=0)
+    iterations: int = Field(default=100, ge=1)
+    fold_in_regularization: float = Field(default=1.0, ge=0)
+    fold_in_alpha: float = Field(default=10.0, gt=0)
+
+
+@dataclass(frozen=True, slots=True)
+class BprRecipe:
+    """Learn from pairs; viewers are folded in by regularised least squares on the item factors."""
+
+    config: BprConfig = field(default_factory=BprConfig)
+    name: str = "bpr"
+
+    def fit(self, frame: TrainingFrame, context: TrainingContext) -> FactorModel:
+        """Run stochastic gradient ascent on one thread: two threads are not reproducible."""
+        matrix = user_item_matrix(frame)
+        known = np.asarray(matrix.sum(axis=0) > 0)
+        learner = BayesianPersonalizedRanking(
+            factors=self.config.factors,
+            learning_rate=self.config.learning_rate,
+            regularization=self.config.regularization,
+            iterations=self.config.iterations,
+            num_threads=1,
+            random_state=context.seed,
+        )
+        with threadpool_limits(limits=1, user_api="blas"):
+            learner.fit(csr_matrix(matrix), show_progress=False)
+        return FactorModel.from_factors(
+            self.name,
+            np.asarray(learner.item_factors),
+            known,
+            self.config.fold_in_regularization,
+            self.config.fold_in_alpha,
+        )
+
+
+class ItemKnnConfig(BaseModel):
+    """Choices of item-kNN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    neighbours: int = Field(default=50, ge=1)
+    shrinkage: float = Field(default=20.0, ge=0)
+    """Added to the number of common people that a similarity must outgrow."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemKnnRecipe:
+    """Compare items by who acted on both."""
+
+    config: ItemKnnConfig = field(default_factory=ItemKnnConfig)
+    name: str = "item_knn"
+
+    def fit(self, frame: TrainingFrame, context: TrainingContext) -> ItemKnn:
+        """Keep each item's most similar items, in blocks of rows."""
+        del context
+        matrix = user_item_matrix(frame)
+        matrix.data = np.ones_like(matrix.data)
+        people = np.asarray(matrix.sum(axis=0), dtype=np.float32)  # [n_items]
+        k = min(self.config.neighbours, max(frame.n_items - 1, 1))
+        rows = np.full((frame.n_items, k), -1, dtype=np.int32)
+        values = np.zeros((frame.n_items, k), dtype=np.float32)
+        columns = csr_array(matrix.T)
+        for start in range(0, frame.n_items, _BLOCK):
+            block = slice(start, min(start + _BLOCK, frame.n_items))
+            common = (columns[block] @ matrix).toarray().astype(np.float32)
+            similar = _cosine(common, people[block], people, self.config.shrinkage)
+            similar[np.arange(len(similar)), np.arange(block.start, block.stop)] = 0.0
+            rows[block], values[block] = _best(similar, k)
+        return ItemKnn(self.name, rows, values)
+
+
+def _cosine(
+    common: FloatArray, mine: FloatArray, theirs: FloatArray, shrinkage: float
+) -> FloatArray:
+    """Turn common counts [b, n] into cosines, each shrunk by common / (common + shrinkage)."""
+    length = np.sqrt(np.outer(mine, theirs))
+    cosine = np.divide(common, length, out=np.zeros_like(common), where=length > 0.0)
+    shrunk: FloatArray = cosine * (common / (common + max(shrinkage, 1e-9)))
+    return shrunk
+
+
+def _best(similar: FloatArray, k: int) -> tuple[np.ndarray, FloatArray]:
+    """Pick the k most similar of each row [b, n], best first, ties by row: rows and values."""
+    picked = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+    values = np.take_along_axis(similar, picked, axis=1)
+    there: BoolArray = values > 0.0
+    return np.where(there, picked, -1).astype(np.int32), np.where(there, values, 0.0)

@@ -1,0 +1,188 @@
+"""Fit the two-tower network: windows, sampled softmax with log-Q correction, early stopping."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+from models.base import (
+    FloatArray,
+    IntArray,
+    ItemHistories,
+    TrainingContext,
+    TrainingFrame,
+)
+from models.content import ContentConfig
+from models.deep import DeepConfig, DeepModel, topic_shares
+from training.loop import LoopReport, run_epochs, torch_run
+from training.recipes.base import item_counts
+from training.recipes.content import fit_embedder
+from training.recipes.sequences import Batch, Sequences, epoch_batches, make_sequences
+from training.recipes.two_tower import TwoTower
+
+
+class DeepRecipeConfig(BaseModel):
+    """Choices of the deep family's training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: DeepConfig = DeepConfig()
+    content: ContentConfig = ContentConfig()
+    epochs: int = Field(default=60, ge=1)
+    patience: int = Field(default=6, ge=1)
+    batch: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-5, ge=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    id_dropout: float = Field(default=0.15, ge=0, lt=1)
+    """How often an item is met without its id, so that content must carry it."""
+    horizon: int = Field(default=5, ge=1)
+    negatives: int = Field(default=512, ge=1)
+    """Shared by a batch; all items are used where there are no more than this."""
+    held_people: int = Field(default=1000, ge=1)
+    """People whose newest tenth of items decides when to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeepRecipe:
+    """Fit both towers end to end."""
+
+    config: DeepRecipeConfig = field(default_factory=DeepRecipeConfig)
+    name: str = "deep"
+
+    def fit(self, frame: TrainingFrame, context: TrainingContext) -> DeepModel:
+        """Train, and freeze the item tower into vectors."""
+        embedder = fit_embedder(frame.content, self.config.content, context.seed)
+        topic_ids = np.unique([t for topics in frame.content.topics for t in topics])
+        topic_ids = topic_ids.astype(np.int64)
+        text = np.nan_to_num(embedder.embed(frame.content), nan=0.0)
+        side = np.concatenate([text, topic_shares(frame.content, topic_ids)], axis=1)
+        with torch_run(context):
+            network = TwoTower(self.config.shape, side.astype(np.float32), self.config.dropout)
+            Fit(network, self.config, frame, context).run()
+            with torch.no_grad():
+                rows = torch.arange(frame.n_items)
+                vectors = network.encode_items(rows).numpy()
+        return DeepModel(
+            self.name, self.config.shape, embedder, topic_ids, network.export(), vectors
+        )
+
+
+class Fit:
+    """One fit of the network: its data, optimiser and the score that stops it."""
+
+    def __init__(
+        self,
+        network: TwoTower,
+        config: DeepRecipeConfig,
+        frame: TrainingFrame,
+        context: TrainingContext,
+    ) -> None:
+        self.network, self.config, self.context = network, config, context
+        self.generator = np.random.Generator(np.random.PCG64(context.seed))
+        self.sequences = make_sequences(frame.interactions, frame.n_items)
+        counts = item_counts(frame.interactions, frame.n_items) + 1.0
+        self.sampling = (counts**0.75 / (counts**0.75).sum()).astype(np.float64)
+        self.optimiser = torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+
+    def run(self) -> LoopReport:
+        """Train until the held people's score stops rising."""
+        whole = self.sequences
+        lengths = whole.stops - whole.starts
+        able = np.flatnonzero(lengths >= 4)
+        held = np.sort(self.generator.permutation(able)[: self.config.held_people])
+        by = np.minimum(np.maximum(lengths[held] // 10, 1), 20)
+        self.sequences = whole.shorten(held, by)
+        return run_epochs(
+            self.network,
+            lambda _: self._epoch(),
+            lambda: _held_score(self.network, whole, held, by),
+            epochs=self.config.epochs,
+            patience=self.config.patience,
+            budget_seconds=self.context.time_budget_seconds,
+        )
+
+    def _epoch(self) -> None:
+        shape = self.config.shape
+        batches = epoch_batches(
+            self.sequences, shape.window, self.config.horizon, self.config.batch, self.generator
+        )
+        for batch in batches:
+            loss = self._loss(batch)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+            self.optimiser.step()
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Sampled softmax with log-Q correction (Bengio and Senécal, 2008; Yi et al., 2019)."""
+        n_items = len(self.sampling)
+        drawn = self._negatives(n_items)
+        rows, inverse = np.unique(
+            np.concatenate([batch.items.ravel(), batch.targets.ravel(), drawn]),
+            return_inverse=True,
+        )
+        vectors = self.network.encode_items(torch.from_numpy(rows), self.config.id_dropout)
+        where = torch.from_numpy(inverse.astype(np.int64))
+        size = batch.items.size
+        valid = torch.from_numpy(batch.valid)
+        viewers = self.network.viewers(
+            vectors[where[:size]].view(*batch.items.shape, -1),
+            torch.from_numpy(batch.types.astype(np.int64)),
+            valid,
+        )[valid]  # [P, d]
+        target = where[size : 2 * size].view(batch.items.shape)[valid]
+        log_q = torch.from_numpy(np.log(self.sampling[rows] * len(drawn)).astype(np.float32))
+        positive = (viewers * vectors[target]).sum(dim=1)
+        negative = where[2 * size :]
+        logits = viewers @ vectors[negative].T  # [P, negatives]
+        if len(drawn) < n_items:
+            positive = positive - log_q[target]
+            logits = logits - log_q[negative]
+        logits = logits.masked_fill(negative[None, :] == target[:, None], -1e9)
+        joined = torch.cat([positive[:, None], logits], dim=1)
+        return functional.cross_entropy(joined, torch.zeros(len(joined), dtype=torch.int64))
+
+    def _negatives(self, n_items: int) -> IntArray:
+        if n_items <= self.config.negatives:
+            return np.arange(n_items, dtype=np.int64)
+        return self.generator.choice(n_items, self.config.negatives, p=self.sampling)
+
+
+def _held_score(network: TwoTower, whole: Sequences, held: IntArray, by: IntArray) -> float:
+    """Mean Recall@50 of held items, those acted on before masked."""
+    if not len(held):
+        return 0.0
+    histories = _held_histories(whole, held, by, network.config.window)
+    with torch.no_grad():
+        vectors = network.encode_items(torch.arange(len(network.side)))
+        viewers = network.viewers(
+            vectors[torch.from_numpy(np.maximum(histories.rows, 0))],
+            torch.from_numpy(histories.types.astype(np.int64)),
+            torch.from_numpy(histories.rows >= 0),
+        )[:, -1]
+        scores: FloatArray = (viewers @ vectors.T).numpy()
+    found = 0.0
+    for row, (person, out) in enumerate(zip(held, by, strict=True)):
+        sequence = whole.items[whole.starts[person] : whole.stops[person]]
+        scores[row, sequence[:-out]] = -np.inf
+        best = np.argpartition(-scores[row], min(50, scores.shape[1] - 1))[:50]
+        found += float(np.isin(sequence[-out:], best).mean())
+    return found / len(held)
+
+
+def _held_histories(whole: Sequences, held: IntArray, by: IntArray, window: int) -> ItemHistories:
+    place = (whole.stops[held] - by)[:, None] - np.arange(window, 0, -1)[None, :]
+    there = place >= whole.starts[held][:, None]
+    safe = np.maximum(place, 0)
+    return ItemHistories(
+        np.where(there, whole.items[safe], -1),
+        np.where(there, whole.types[safe], 0).astype(np.int8),
+        np.zeros_like(place),
+        np.zeros(len(held), dtype=np.int64),
+    )

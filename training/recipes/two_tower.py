@@ -1,0 +1,94 @@
+"""The deep family's network in torch; `models/deep.py` is the same forward pass in NumPy."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.base import FloatArray
+from models.deep import N_TYPES, DeepConfig
+
+
+class Block(nn.Module):
+    """One causal transformer block, normalised before each half."""
+
+    def __init__(self, config: DeepConfig, dropout: float) -> None:
+        super().__init__()
+        width = config.dimensions
+        self.heads = config.heads
+        self.norm_att, self.norm_ff = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
+        self.bias = nn.Parameter(torch.zeros(config.heads, config.window))
+        self.ff = nn.Sequential(
+            nn.Linear(width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, distance: Tensor) -> Tensor:
+        """Map [B, L, d] to [B, L, d]; `mask` [B, 1, L, L] is added to the logits."""
+        batch, length, width = x.shape
+        normed = self.norm_att(x)
+
+        def split(y: Tensor) -> Tensor:
+            return y.view(batch, length, self.heads, -1).transpose(1, 2)
+
+        mixed = functional.scaled_dot_product_attention(
+            split(self.query(normed)),
+            split(self.key(normed)),
+            split(self.value(normed)),
+            attn_mask=self.bias[:, distance] + mask,
+        )
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, length, width)))
+        return x + cast(Tensor, self.dropout(self.ff(self.norm_ff(x))))
+
+
+class TwoTower(nn.Module):
+    """Item tower (id + content) and viewer tower (causal transformer over item vectors)."""
+
+    side: Tensor
+
+    def __init__(self, config: DeepConfig, side: FloatArray, dropout: float) -> None:
+        """`side` [n_items, c]: content vector and topic shares of each item."""
+        super().__init__()
+        self.config = config
+        width = config.dimensions
+        self.register_buffer("side", torch.from_numpy(side), persistent=False)
+        self.ids = nn.Parameter(torch.randn(len(side), width) * 0.05)
+        self.item = nn.Sequential(
+            nn.Linear(side.shape[1], config.hidden), nn.ReLU(), nn.Linear(config.hidden, width)
+        )
+        self.types = nn.Parameter(torch.randn(N_TYPES, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def encode_items(self, rows: Tensor, id_dropout: float = 0.0) -> Tensor:
+        """Give vectors of item rows [k]: [k, d]; ids are left out with probability `id_dropout`."""
+        ids = self.ids[rows]
+        if self.training and id_dropout > 0.0:
+            keep = torch.rand(len(rows), 1) >= id_dropout
+            ids = ids * keep
+        return ids + cast(Tensor, self.item(self.side[rows]))
+
+    def viewers(self, items: Tensor, types: Tensor, valid: Tensor) -> Tensor:
+        """Run the viewer tower at every position: item vectors [B, L, d] to [B, L, d]."""
+        length = items.shape[1]
+        distance = torch.arange(length)[:, None] - torch.arange(length)[None, :]
+        hidden = torch.zeros(length, length).masked_fill(distance < 0, -1e9)
+        mask = hidden + torch.zeros(valid.shape).masked_fill(~valid, -1e9)[:, None, None, :]
+        x = self.dropout((items + self.types[types]) * valid[:, :, None])
+        for block in self.blocks:
+            x = block(x, mask, distance.clamp(min=0))
+        return cast(Tensor, self.norm(x))
+
+    def export(self) -> dict[str, FloatArray]:
+        """Give the weights that the NumPy forward pass needs, without the ids."""
+        state = {k: v.detach().numpy().copy() for k, v in self.state_dict().items()}
+        return {
+            k.removeprefix("blocks."): np.ascontiguousarray(v)
+            for k, v in state.items()
+            if k != "ids"
+        }

@@ -1,0 +1,120 @@
+"""From scores to judged lists: one pass over the queries in chunks, bounded in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.base import BoolArray, FloatArray, IntArray, ItemHistories
+from training.dataset import Dataset, Queries, Ragged, histories, seen_items, target_items
+from training.metrics import (
+    LONGEST,
+    hits,
+    list_metrics,
+    per_user,
+    ranking_metrics,
+    top_k,
+)
+
+CHUNK: Final = 512
+
+Scorer = Callable[[ItemHistories, slice], FloatArray]
+"""Histories of a chunk and its place among the queries -> scores [chunk, n_items]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """Queries with all that judging them needs, made once and used for every model."""
+
+    queries: Queries
+    histories: ItemHistories
+    seen: Ragged
+    targets: Ragged
+    target_types: NDArray[np.int8]
+    created_us: IntArray
+    """[n_items]."""
+    popularity: FloatArray
+    """[n_items]: people who acted on each item in training."""
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @property
+    def n_items(self) -> int:
+        """Count the items."""
+        return len(self.created_us)
+
+    def mask(self, scores: FloatArray, part: slice) -> FloatArray:
+        """Sink what may not be shown: items seen, and posts not yet made; in place."""
+        seen = self.seen.part(part.start, part.stop)
+        scores[seen.owners, seen.values] = -np.inf
+        now = self.queries.now_us[part]
+        if int(self.created_us.max(initial=0)) > int(now.min(initial=np.iinfo(np.int64).max)):
+            scores[self.created_us[None, :] > now[:, None]] = -np.inf
+        return scores
+
+
+def make_exam(data: Dataset, queries: Queries, popularity: FloatArray) -> Exam:
+    """Gather histories, seen items and targets; queries without any target are left out."""
+    targets, types = target_items(data, queries)
+    useful = targets.lengths > 0
+    kept = queries.take(useful)
+    return Exam(
+        kept,
+        histories(data, kept),
+        seen_items(data, kept),
+        targets.keep(useful[targets.owners]) if useful.all() else _reindex(targets, useful),
+        types,
+        data.content.created_us,
+        popularity,
+    )
+
+
+def _reindex(targets: Ragged, useful: BoolArray) -> Ragged:
+    lengths = targets.lengths[useful]
+    return Ragged(targets.values, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def chunks(total: int) -> list[slice]:
+    """Cut 0..total into slices of at most `CHUNK`."""
+    return [slice(s, min(s + CHUNK, total)) for s in range(0, total, CHUNK)]
+
+
+def ranked_lists(exam: Exam, scorer: Scorer, k: int = LONGEST) -> IntArray:
+    """Rank all items for each query and keep the k best, [Q, k]; -1 where fewer can be shown."""
+    lists = [
+        top_k(exam.mask(scorer(exam.histories.take(part), part), part), k)
+        for part in chunks(len(exam))
+    ]
+    return np.concatenate(lists) if lists else np.empty((0, k), dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one model got on one exam."""
+
+    model: str
+    values: dict[str, NDArray[np.float64]]
+    """Metric -> a value a person, [people]."""
+    lists: dict[str, float]
+    """Coverage, novelty, popularity bias, Gini at each k."""
+    slices: dict[str, NDArray[np.float64]]
+    """Recall@20 on the targets of one kind, a value a person; NaN where there is none."""
+
+
+def judge(model: str, exam: Exam, ranked: IntArray, slice_of: dict[str, BoolArray]) -> Judged:
+    """Compute every metric of ranked lists [Q, >= 50].
+
+    `slice_of`: name -> which targets count, a mask over the exam's target values.
+    """
+    hit = hits(ranked, exam.targets, exam.n_items)
+    people = exam.queries.user_rows
+    values = per_user(ranking_metrics(hit, exam.targets.lengths), people)
+    parts: dict[str, NDArray[np.float64]] = {}
+    for name, mask in slice_of.items():
+        targets = exam.targets.keep(mask)
+        found = ranking_metrics(hits(ranked, targets, exam.n_items), targets.lengths)
+        parts[name] = per_user({name: found["recall@20"]}, people)[name]
+    return Judged(model, values, list_metrics(ranked, exam.popularity), parts)
