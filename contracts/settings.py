@@ -4,13 +4,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from contracts.errors import InvalidInput
 
 
 class Settings(BaseSettings):
@@ -56,5 +58,13 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:
-    """Read the settings once a process."""
-    return Settings()
+    """Read the settings once a process; InvalidInput names each one that does not fit."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}"
+            for e in error.errors(include_url=False, include_input=False)
+        )
+        msg = f"headwater.toml or HEADWATER_*: {problems}"
+        raise InvalidInput(msg, hint="docs/settings.md lists the settings") from error

@@ -156,11 +156,10 @@ class FeatureCache:
         posts = self.posts
         with self._lock:
             n = len(posts)
-            values, last = posts.counters.values[:n, 0], posts.counters.last_us[:n]
-            acted = np.log2(np.maximum(values, 1e-12)) - (now_us - last) / HALF_LIFE_6H_US
-        acted[values <= 0.0] = -np.inf
+            values, last_us = posts.counters.values[:n, 0].copy(), posts.counters.last_us[:n].copy()
+        acted = np.log2(np.maximum(values, 1e-300)) - (now_us - last_us) / HALF_LIFE_6H_US
         fresh = _FRESH_LOG2 - (now_us - posts.created_us[:n]) / HALF_LIFE_6H_US
-        return np.logaddexp2(acted, fresh)
+        return np.maximum(acted, fresh)
 
     def trending(self, now_us: int, limit: int) -> Slots:
         """Give the slots of the posts with the highest velocity, best first; none deleted."""

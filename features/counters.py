@@ -7,6 +7,7 @@ event give the same state. An undo adds a negative weight; a reading is floored 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import log
 from typing import Final
 
 import numpy as np
@@ -74,19 +75,21 @@ class CounterState:
         self.values[rows] = (kept + np.add.reduceat(added, starts, axis=1)).T
         self.last_us[rows] = new_us
 
-    def read(self, slots: Slots, now_us: int | Ints) -> Float32s:
-        """Read counts as of now: slots [N] -> [K, N], floored at 0.
+    def read(self, slots: NDArray[np.integer], now_us: int | Ints) -> Float32s:
+        """Read counts as of now, floored at 0: slots [...], times that broadcast -> [K, ...].
 
         A row whose last event lies after `now_us` is read as of that event. Columns stand first,
         so that what follows runs over long contiguous rows.
         """
-        counts = np.ascontiguousarray(self.values[slots].T, np.float32)
-        elapsed = np.maximum(now_us - self.last_us[slots], 0)
+        taken = self.values.take(slots, axis=0)  # several times faster than indexing
+        counts = np.ascontiguousarray(taken.reshape(-1, taken.shape[-1]).T, np.float32)
+        elapsed = (now_us - self.last_us.take(slots)).reshape(-1).astype(np.float32)
+        np.maximum(elapsed, np.float32(0.0), out=elapsed)
         for group in self._groups:
             if group.half_life_us is not None:
-                rate = np.float32(-np.log(2.0) / group.half_life_us)
-                counts[group.columns] *= np.exp(elapsed.astype(np.float32) * rate)
-        return np.maximum(counts, np.float32(0.0), out=counts)
+                counts[group.columns] *= np.exp(elapsed * _rate(group.half_life_us))
+        np.maximum(counts, np.float32(0.0), out=counts)
+        return counts.reshape(-1, *slots.shape)
 
     def exact(self, slots: Slots, now_us: int) -> Float64s:
         """Give unfloored float64 values as of now, for storing: [N, K]."""
@@ -105,6 +108,10 @@ class CounterState:
             if group.half_life_us is not None:
                 decayed[group.columns] *= np.exp2(elapsed / -group.half_life_us)
         return decayed
+
+
+def _rate(half_life_us: float) -> np.float32:
+    return np.float32(-log(2.0) / half_life_us)
 
 
 class HourlyWindow:
@@ -133,11 +140,16 @@ class HourlyWindow:
         recent = hours > newest[inverse] - WINDOW_HOURS
         np.add.at(self.buckets, (slots[recent], hours[recent] % WINDOW_HOURS), weights[recent])
 
-    def read(self, slots: Slots, now_us: int | Ints) -> Float32s:
-        """Read counts as of now: slots [N] -> [N], floored at 0."""
-        hour = np.maximum(now_us // HOUR_US, self.last_hour[slots])
-        kept: Float32s = np.einsum("nb,nb->n", self.buckets[slots], self._alive(slots, hour))
-        return np.maximum(kept, np.float32(0.0))
+    def read(self, slots: NDArray[np.integer], now_us: int | Ints) -> Float32s:
+        """Read counts as of now, floored at 0: slots [...], times that broadcast -> [...]."""
+        hour = now_us // HOUR_US
+        counts = np.zeros(slots.shape, np.float32)
+        # Most posts have been quiet for a day: only the others are looked into.
+        recent = hour - self.last_hour.take(slots) < WINDOW_HOURS
+        rows = slots[recent].astype(np.int64, copy=False)
+        now = np.maximum(np.broadcast_to(hour, slots.shape)[recent], self.last_hour[rows])
+        counts[recent] = np.vecdot(self.buckets[rows], self._alive(rows, now))
+        return np.maximum(counts, np.float32(0.0), out=counts)
 
     def _alive(self, rows: Slots, now_hour: Ints) -> Float32s:
         """Weigh buckets [N, 24] by 1 where still inside the window of `now_hour` [N], else 0."""

@@ -16,6 +16,18 @@ MAX_TOPICS: Final = 4
 UNKNOWN_LANGUAGE: Final = -1
 
 
+_ROW: Final = np.dtype(
+    {
+        "names": ["created_us", "text_stats", "author_slot", "topics", "language", "deleted"],
+        "formats": ["i8", f"{len(TEXT_STATS)}f4", "i4", f"{MAX_TOPICS}i4", "i2", "?"],
+        "offsets": [0, 8, 28, 32, 48, 50],
+        "itemsize": 64,
+    }
+)
+"""What does not change of a post, side by side: a request touches its posts in no order, and a row
+is one look into memory."""
+
+
 class LanguageCodes:
     """Number languages by their primary subtag (`en-GB` and `EN` are one)."""
 
@@ -95,12 +107,7 @@ class PostTable:
         self.version = 0
         """Goes up with every change of a post or its counters."""
         self._people, self._languages = people, languages
-        self._author_slot = np.zeros(0, np.int32)
-        self._created_us = np.zeros(0, np.int64)
-        self._topics = np.zeros((0, MAX_TOPICS), np.int32)
-        self._language = np.zeros(0, np.int16)
-        self._deleted = np.zeros(0, np.bool_)
-        self._text_stats = np.zeros((0, len(TEXT_STATS)), np.float32)
+        self._rows = np.zeros(0, _ROW)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -113,32 +120,38 @@ class PostTable:
     @property
     def author_slot(self) -> NDArray[np.int32]:
         """Slots of the authors in the `PersonTable`, [n]; -1 where a post has none."""
-        return self._author_slot[: len(self)]
+        return self._rows["author_slot"][: len(self)]
 
     @property
     def created_us(self) -> Ints:
         """Times of creation, [n]."""
-        return self._created_us[: len(self)]
+        return self._rows["created_us"][: len(self)]
 
     @property
     def topics(self) -> NDArray[np.int32]:
         """Topic slots, [n, 4]; -1 where fewer."""
-        return self._topics[: len(self)]
+        return self._rows["topics"][: len(self)]
 
     @property
     def language(self) -> NDArray[np.int16]:
         """Language codes, [n]; -1 unknown."""
-        return self._language[: len(self)]
+        return self._rows["language"][: len(self)]
 
     @property
     def deleted(self) -> Bools:
         """Posts that are gone, [n]."""
-        return self._deleted[: len(self)]
+        return self._rows["deleted"][: len(self)]
 
     @property
     def text_stats(self) -> Float32s:
         """Finished text features in the order of `views.TEXT_STATS`, [n, 5]."""
-        return self._text_stats[: len(self)]
+        return self._rows["text_stats"][: len(self)]
+
+    def rows(self, slots: NDArray[np.integer]) -> NDArray[np.void]:
+        """Gather whole rows of slots, any shape: fields named like the properties."""
+        words = self._rows.view(np.int64).reshape(-1, _ROW.itemsize // 8)
+        rows: NDArray[np.void] = words.take(slots, axis=0).view(_ROW)[..., 0]
+        return rows
 
     def slots_of(self, post_ids: Ints) -> Slots:
         """Look slots up; -1 where a post is not known."""
@@ -146,7 +159,7 @@ class PostTable:
 
     def author_ids(self, slots: Slots) -> Ints:
         """Give the authors' ids [n] -> [n]; -1 where a post has none."""
-        authors = self._author_slot[slots]
+        authors = self.author_slot[slots]
         if len(self._people) == 0:
             return np.full(authors.shape, -1, np.int64)
         return np.where(authors >= 0, self._people.person_id[authors], -1)
@@ -154,20 +167,24 @@ class PostTable:
     def add_posts(self, posts: pa.Table) -> Slots:
         """Add or update rows of POSTS_SCHEMA; gives their slots."""
         slots = self.index.add(int_column(posts, "post_id"))
-        self._grow(len(self))
-        self._author_slot[slots] = self._people.ensure(int_column(posts, "author_id"))
-        self._created_us[slots] = int_column(posts, "created")
-        self._topics[slots], counts = self._topic_rows(posts.column("topics"))
-        self._language[slots] = self._languages.encode(posts.column("language"))
-        self._deleted[slots] = posts.column("deleted").to_numpy()
-        self._text_stats[slots] = text_statistics(posts.column("text"), counts)
+        self.counters.ensure(len(self))
+        self.window.ensure(len(self))
+        self._rows = grown(self._rows, len(self))
+        rows = np.zeros(slots.shape, _ROW)
+        rows["author_slot"] = self._people.ensure(int_column(posts, "author_id"))
+        rows["created_us"] = int_column(posts, "created")
+        rows["topics"], counts = self._topic_rows(posts.column("topics"))
+        rows["language"] = self._languages.encode(posts.column("language"))
+        rows["deleted"] = posts.column("deleted").to_numpy()
+        rows["text_stats"] = text_statistics(posts.column("text"), counts)
+        self._rows[slots] = rows
         self.version += 1
         return slots
 
     def mark_deleted(self, post_ids: Ints) -> None:
         """Mark posts as gone; unknown ids pass."""
         slots = self.slots_of(post_ids)
-        self._deleted[slots[slots >= 0]] = True
+        self._rows["deleted"][slots[slots >= 0]] = True
         self.version += 1
 
     def _topic_rows(self, column: pa.ChunkedArray) -> tuple[NDArray[np.int32], Ints]:
@@ -183,13 +200,3 @@ class PostTable:
             return np.full(inside.shape, -1, np.int32), np.zeros_like(lengths)
         at = np.where(inside, starts[:, None] + place, 0)
         return np.where(inside, flat[at], -1).astype(np.int32), inside.sum(axis=1)
-
-    def _grow(self, rows: int) -> None:
-        self.counters.ensure(rows)
-        self.window.ensure(rows)
-        self._author_slot = grown(self._author_slot, rows)
-        self._created_us = grown(self._created_us, rows)
-        self._topics = grown(self._topics, rows)
-        self._language = grown(self._language, rows)
-        self._deleted = grown(self._deleted, rows)
-        self._text_stats = grown(self._text_stats, rows)

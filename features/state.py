@@ -75,10 +75,11 @@ class FeatureState:
             if person >= 0:
                 self.forget(person)
 
-    def count(self, events: EventArrays) -> None:
-        """Fold events into counters and histories alone."""
+    def count(self, events: EventArrays, *, histories: bool = True) -> None:
+        """Fold events into counters, and into histories where wanted."""
         count_events(self.posts, self.people, events)
-        self.histories.apply(events.viewers, events.posts, events.types, events.times_us)
+        if histories:
+            self.histories.apply(events.viewers, events.posts, events.types, events.times_us)
         self.posts.version += 1
 
     def forget(self, person: int) -> None:
@@ -98,7 +99,7 @@ class FeatureState:
         if len(self.posts) == 0:
             return np.full((*slots.shape, len(FEATURES)), np.nan, np.float32)
         tables = Tables(self.posts, self.people, self.graph.followers)
-        bytes_a_query = 4 * (len(self.people) + len(self.posts.topics_index) + 2)
+        bytes_a_query = 6 * (len(self.people) + 1) + 12 * (len(self.posts.topics_index) + 1)
         step = max(1, _BLOCK_BYTES // bytes_a_query)
         if slots.shape[0] <= step:
             return finish(tables, block, slots, family_scores)

@@ -119,6 +119,7 @@ class Database:
         self._doomed = False
         self._after_commit: list[Callable[[], None]] = []
         self._local = threading.local()
+        self._connections_lock = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
         if not read_only:
@@ -175,7 +176,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection; calls after this fail."""
-        with self._lock:
+        with self._lock, self._connections_lock:
             for connection in self._connections:
                 connection.close()
             self._connections.clear()
@@ -215,7 +216,8 @@ class Database:
             check_same_thread=False,
             cached_statements=256,
         )
-        with self._lock:
+        # Not the write lock: whoever opens a reader may hold a lock that the writer waits for.
+        with self._connections_lock:
             self._connections.append(connection)
         return connection
 

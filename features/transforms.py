@@ -6,7 +6,8 @@ the same state with each new event and finishes one query. Both call `finish`, o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import accumulate, pairwise
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from features.views import (
     AUTHOR_POSTS_COLUMN,
     AUTHOR_VIEW,
     CROSS_FEATURES,
+    FAMILY_FEATURES,
     FEATURES,
     PERSON_VIEW,
     POST_FEATURES,
@@ -31,7 +33,6 @@ from features.views import (
     RATE_PRIOR_ACTIONS,
     RATE_PRIOR_IMPRESSIONS,
     RATE_PRIOR_POSITIVE,
-    TEXT_STATS,
     VIEWER_FEATURES,
     View,
     counted_types,
@@ -55,7 +56,12 @@ _AUTHOR_ROUTES: Final = _routes(AUTHOR_VIEW)
 _PERSON_ROUTES: Final = _routes(PERSON_VIEW)
 _POST_COLUMN: Final = {c.name: k for k, c in enumerate(POST_VIEW.counters)}
 _POSITIVE_7D: Final = slice(_POST_COLUMN["click_7d"], _POST_COLUMN["save_7d"] + 1)
-_TOPIC_COUNT: Final = TEXT_STATS.index("topics")
+
+
+_GROUPS: Final = (POST_FEATURES, AUTHOR_FEATURES, VIEWER_FEATURES, CROSS_FEATURES, FAMILY_FEATURES)
+_EDGES: Final = (0, *accumulate(len(group) for group in _GROUPS))
+_POST, _AUTHOR, _VIEWER, _CROSS, _FAMILY = (slice(a, b) for a, b in pairwise(_EDGES))
+_RATE: Final = FEATURES.index("post_positive_rate")
 
 
 def count_events(posts: PostTable, people: PersonTable, events: EventArrays) -> None:
@@ -123,48 +129,45 @@ def finish(tables: Tables, block: QueryBlock, slots: Slots, family_scores: Float
     are built first-axis-first, [F, Q, C], and turned once at the end.
     """
     columns = np.empty((len(FEATURES), *slots.shape), np.float32)
-    groups = (POST_FEATURES, AUTHOR_FEATURES, VIEWER_FEATURES, CROSS_FEATURES, FAMILY_FEATURES)
-    edges = np.cumsum([len(g) for g in groups])[:-1]
-    post, author, viewer, cross, family = np.split(columns, edges)
+    posts = tables.posts.rows(slots)
+    authors = np.ascontiguousarray(posts["author_slot"])
     now = block.now_us[:, None]
-    authors = tables.posts.author_slot[slots]
-    post_features(post, tables.posts, slots, now)
-    author_features(author, tables, authors, now)
-    viewer[:] = viewer_features(tables.people, block)[:, :, None]
-    cross_features(cross, tables, block, slots, authors)
-    family[:] = np.moveaxis(family_scores, 2, 0)
-    features = np.ascontiguousarray(np.moveaxis(columns, 0, 2))
+    post_features(columns[_POST], tables.posts, posts, slots, now)
+    author_features(columns[_AUTHOR], tables, authors, now)
+    columns[_VIEWER] = viewer_features(tables.people, block)[:, :, None]
+    cross_features(columns[_CROSS], tables, block, posts, authors)
+    columns[_FAMILY] = family_scores.transpose(2, 0, 1)
+    features = np.ascontiguousarray(columns.transpose(1, 2, 0))
     if slots.size and slots.min() < 0:
         features[slots < 0] = _NAN
     return features
 
 
-def post_features(out: Float32s, posts: PostTable, slots: Slots, now_us: Ints) -> None:
+def post_features(
+    out: Float32s, table: PostTable, posts: NDArray[np.void], slots: Slots, now_us: Ints
+) -> None:
     """Write the post features of slots [Q, C] as of times [Q, 1] into out [19, Q, C]."""
-    counts = _read(posts.counters, slots, now_us)
-    positive = counts[_POSITIVE_7D].sum(axis=0)
-    rate = (RATE_PRIOR_POSITIVE + positive) / (
-        RATE_PRIOR_IMPRESSIONS + counts[_POST_COLUMN["impression_7d"]]
-    )
-    n = counts.shape[0]
-    out[0] = _log1p(_hours(now_us - posts.created_us[slots]))
-    out[1 : n + 1] = _log1p(counts)
-    flat_now = np.broadcast_to(now_us, slots.shape).reshape(-1)
-    out[n + 1] = _log1p(posts.window.read(slots.reshape(-1), flat_now)).reshape(slots.shape)
-    out[n + 2] = np.where(counts[_POST_COLUMN["impression_all"]] > 0, rate, _NAN)
-    out[n + 3 :] = np.moveaxis(posts.text_stats[slots], 2, 0)
+    counts = table.counters.read(slots, now_us)
+    positive = np.add.reduce(counts[_POSITIVE_7D], axis=0)
+    rate = out[_RATE]
+    np.add(positive, RATE_PRIOR_POSITIVE, out=rate)
+    rate /= counts[_POST_COLUMN["impression_7d"]] + RATE_PRIOR_IMPRESSIONS
+    rate[counts[_POST_COLUMN["impression_all"]] <= 0.0] = _NAN
+    _log1p(_hours(now_us - posts["created_us"]), out[0])
+    _log1p(counts, out[1 : 1 + counts.shape[0]])
+    _log1p(table.window.read(slots, now_us), out[_RATE - 1])
+    out[_RATE + 1 :] = posts["text_stats"].transpose(2, 0, 1)
 
 
 def author_features(
     out: Float32s, tables: Tables, authors: NDArray[np.int32], now_us: Ints
 ) -> None:
     """Write the author features of author slots [Q, C] (-1: none) into out [4, Q, C]."""
-    counts = _read(tables.people.as_author, authors, now_us)
-    positive, negative = counts[0], counts[1]
-    out[0] = _log1p(tables.followers[authors].astype(np.float32))
-    out[1] = _log1p(positive)
-    out[2] = negative / (RATE_PRIOR_ACTIONS + positive + negative)
-    out[3] = _log1p(counts[AUTHOR_POSTS_COLUMN])
+    positive, negative, made = tables.people.as_author.read(authors, now_us)
+    _log1p(tables.followers[authors], out[0])
+    _log1p(positive, out[1])
+    np.divide(negative, positive + negative + RATE_PRIOR_ACTIONS, out=out[2])
+    _log1p(made, out[3])
     none = authors < 0
     if none.any():
         out[:, none] = _NAN
@@ -183,29 +186,113 @@ def cross_features(
     out: Float32s,
     tables: Tables,
     block: QueryBlock,
-    slots: Slots,
+    posts: NDArray[np.void],
     authors: NDArray[np.int32],
 ) -> None:
-    """Write the features of viewer and post together: slots [Q, C] into out [7, Q, C]."""
-    history = block.histories
-    acted = history.post_slots >= 0
+    """Write the features of viewer and post together: post rows [Q, C] into out [7, Q, C]."""
+    history, people = block.histories, len(tables.people)
+    acted = tables.posts.rows(history.post_slots)
+    empty = history.post_slots < 0
     age = np.maximum(block.now_us[:, None] - history.times_us, 0)
-    weights = np.exp2(age / -AFFINITY_HALF_LIFE_US) * acted
-    people = len(tables.people)
-    out[0] = _follow_mask(block.followees, people, authors)
-    out[1:4] = _author_cross(tables.posts, people, history, weights, age)[
-        :, np.arange(len(slots))[:, None], authors
-    ]
-    out[4:6] = _topic_cross(tables.posts, history, weights, slots)
-    out[6] = _same_language(tables, block.viewers, slots)
+    weights = np.exp2(age / -AFFINITY_HALF_LIFE_US)
+    weights[empty] = 0.0
+    acted_authors = np.where(empty, -1, acted["author_slot"])
+
+    own_row = _row_starts(authors, people + 1)
+    _follow_mask(block.followees, people).take(own_row + authors, out=out[0])
+    place, found = _author_cross(acted_authors, weights, age, people)
+    at = place.take(own_row + authors) + _row_starts(authors, found.shape[2])
+    out[1:4] = found.reshape(3, -1).take(at, axis=1)
+    acted_topics = np.where(empty[:, :, None], -1, acted["topics"])
+    by_topic = _topic_weights(acted_topics, weights, len(tables.posts.topics_index))
+    _topic_cross(out[4:6], by_topic, weights, posts)
+    out[6] = _same_language(tables, block.viewers, posts["language"])
 
 
-def _follow_mask(
-    followees: Sequence[NDArray[np.int32]], people: int, authors: NDArray[np.int32]
-) -> NDArray[np.bool_]:
-    """Say for authors [Q, C] (-1: none) whether the query's viewer follows them."""
-    mask = np.zeros((len(followees), people + 1), np.bool_)
+def _row_starts(queries: NDArray[Any], width: int) -> Ints:
+    """Give where each query's row begins in a flattened table of this width: [Q, 1].
+
+    Tables a query keep a last column for "none": key -1 then hits the last column of the row
+    before, or of the last row, which holds the same.
+    """
+    return np.arange(len(queries))[:, None] * width
+
+
+def _follow_mask(followees: Sequence[NDArray[np.int32]], people: int) -> Float32s:
+    """Mark for each query whom its viewer follows: [Q, people + 1], 0 for no author."""
+    mask = np.zeros((len(followees), people + 1), np.float32)
     for row, followed in zip(mask, followees, strict=True):
-        row[followed] = True
-    mask[:, -1] = False
-    return mask[np.arange(len(followees))[:, None], authors]
+        row[followed] = 1.0
+    return mask
+
+
+def _author_cross(
+    acted_authors: NDArray[np.int32], weights: Float64s, age_us: Ints, people: int
+) -> tuple[NDArray[np.int16], Float32s]:
+    """Finish affinity, hours and count of the authors in histories [Q, H] (-1: none).
+
+    Gives the place of each author [Q, people + 1] and values by place [3, Q, H + 2]: an author
+    stands at the place of the newest action; H is an author without one, H + 1 no author at all.
+    A history is short, so that 16 bits hold its places.
+    """
+    queries, length = acted_authors.shape
+    rows = np.arange(queries)[:, None]
+    place = np.full((queries, people + 1), length, np.int16)
+    # Of one author's entries the last assignment stays, which is the newest entry.
+    place[rows, acted_authors] = np.arange(length, dtype=np.int16)
+    place[:, -1] = length + 1
+    at = (rows * (length + 2) + place[rows, acted_authors]).reshape(-1)
+    size = queries * (length + 2)
+    values = np.empty((3, queries, length + 2), np.float32)
+    _log1p(np.bincount(at, weights.reshape(-1), size).reshape(queries, -1), values[0])
+    _log1p(_hours(age_us), values[1, :, :length])
+    values[1, :, length] = _NAN
+    _log1p(np.bincount(at, minlength=size).reshape(queries, -1), values[2])
+    values[:, :, length + 1] = _NAN
+    return place, values
+
+
+def _topic_weights(acted_topics: NDArray[np.int32], weights: Float64s, topics: int) -> Float32s:
+    """Sum weights [Q, H] by the topics of the acted posts [Q, H, 4] (-1: none): [Q, topics + 1]."""
+    queries, _, per_post = acted_topics.shape
+    keys = np.arange(queries)[:, None] * (topics + 1) + acted_topics.reshape(queries, -1)
+    keys[acted_topics.reshape(queries, -1) < 0] = topics  # swept out below
+    repeated = np.repeat(weights.reshape(-1), per_post)
+    sums = np.bincount(keys.reshape(-1), repeated, queries * (topics + 1))
+    by_topic = sums.astype(np.float32).reshape(queries, -1)
+    by_topic[:, -1] = 0.0
+    return by_topic
+
+
+def _topic_cross(
+    out: Float32s, by_topic: Float32s, weights: Float64s, posts: NDArray[np.void]
+) -> None:
+    """Write topic affinity and topic share of post rows [Q, C] into out [2, Q, C]."""
+    topics = np.ascontiguousarray(posts["topics"].transpose(2, 0, 1))
+    on_topic = by_topic.take(topics + _row_starts(by_topic, by_topic.shape[1]))
+    counts = np.add.reduce(topics >= 0, axis=0, dtype=np.float32)
+    total = weights.sum(axis=1, dtype=np.float32)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        _log1p(np.add.reduce(on_topic, axis=0) / counts, out[0])
+        np.divide(np.maximum.reduce(on_topic, axis=0), total, out=out[1])
+    out[1][counts == 0.0] = _NAN
+
+
+def _same_language(tables: Tables, viewers: Slots, languages: NDArray[np.int16]) -> Float32s:
+    if len(tables.people) == 0:
+        return np.full(languages.shape, _NAN)
+    theirs = np.where(viewers >= 0, tables.people.language[viewers], -1)[:, None]
+    same: Float32s = (languages == theirs).astype(np.float32)
+    same[(languages < 0) | (theirs < 0)] = _NAN
+    return same
+
+
+def _hours(elapsed_us: Ints) -> Float32s:
+    return np.maximum(elapsed_us, 0).astype(np.float32) * np.float32(1.0 / HOUR_US)
+
+
+def _log1p(values: NDArray[np.floating | np.integer], out: Float32s | None = None) -> Float32s:
+    """log(1 + x) in float32: several times faster than log1p, and far finer than float16 needs."""
+    shifted = np.add(values, _ONE, out=out, dtype=np.float32, casting="unsafe")
+    logs: Float32s = np.log(shifted, out=shifted)
+    return logs

@@ -1,13 +1,12 @@
 """Runs an app under uvicorn: one worker, graceful end."""
 
-import logging
 import signal
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 
-from feed_api.logs import JsonHandler
+from feed_api.logs import configure_logs
 from feed_api.state import ApiState
 
 GRACE_SECONDS: Final = 10
@@ -31,10 +30,7 @@ def run_server(app: FastAPI, host: str, port: int) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     state: ApiState = app.state.api
-    handler = JsonHandler(state.logger)
-    server_log = logging.getLogger("uvicorn")
-    server_log.addHandler(handler)
-    server_log.setLevel(logging.INFO)
+    configure_logs(state.settings.log_level)
     # uvicorn sends itself the signal again once it has stopped, which would end the process before
     # the caller has closed feeds and workspace; meanwhile its own handlers are in force.
     before = {s: signal.signal(s, _ignore) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -43,7 +39,6 @@ def run_server(app: FastAPI, host: str, port: int) -> None:
     finally:
         for number, action in before.items():
             signal.signal(number, action)
-        server_log.removeHandler(handler)
 
 
 def _ignore(_signal: int, _frame: object) -> None:

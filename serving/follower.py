@@ -41,7 +41,8 @@ class LogFollower:
         """Stop following; what is in the log stays there for the next start."""
         self._stopping = True
         self._wake.set()
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
 
     def wait_applied(self, seq: int, timeout_seconds: float) -> bool:
         """Wait until `seq` is applied; False at the time-out."""

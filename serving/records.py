@@ -4,6 +4,7 @@ A queue and one writing thread: a request pays for one `put`. The thread writes 
 at least every half second, so that a kill loses less than one second of records.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from sqlite3 import Connection, connect
@@ -44,7 +45,7 @@ class RecordStore:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._queue: SimpleQueue[Record | None] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[], Record] | None] = SimpleQueue()
         self._lock = Lock()
         self._database = _open(folder / "hot.db")
         self._drained = Event()
@@ -54,10 +55,13 @@ class RecordStore:
         self._thread = Thread(target=self._run, name="decision-records", daemon=True)
         self._thread.start()
 
-    def put(self, record: Record) -> None:
-        """Queue a record; columns as in `RECORD_SCHEMA`, lists as NumPy arrays or words."""
+    def put(self, make: Callable[[], Record]) -> None:
+        """Queue a record to be made and written behind the response.
+
+        Its columns are those of `RECORD_SCHEMA`, lists as NumPy arrays or words.
+        """
         self._drained.clear()
-        self._queue.put(record)
+        self._queue.put(make)
 
     def find(self, feed_id: int) -> Record | None:
         """Find a record by feed id, hot or sealed; None where there is none."""
@@ -128,26 +132,26 @@ class RecordStore:
         if rest:
             self._write(rest)
 
-    def _collect(self) -> list[Record]:
-        batch: list[Record] = []
+    def _collect(self) -> list[Callable[[], Record]]:
+        batch: list[Callable[[], Record]] = []
         deadline = monotonic() + _FLUSH_SECONDS
         while (left := deadline - monotonic()) > 0:
             try:
-                record = self._queue.get(timeout=left)
+                make = self._queue.get(timeout=left)
             except Empty:
                 break
-            if record is None:  # a flush, or the end
+            if make is None:  # a flush, or the end
                 break
-            batch.append(record)
+            batch.append(make)
         return batch
 
-    def _write(self, batch: list[Record]) -> None:
+    def _write(self, batch: list[Callable[[], Record]]) -> None:
         marks = ", ".join("?" * len(RECORD_SCHEMA.names))
         with self._lock:
             self._database.executemany(
                 f"INSERT OR REPLACE INTO decisions ({', '.join(RECORD_SCHEMA.names)}) "  # noqa: S608
                 f"VALUES ({marks})",
-                [_to_row(record) for record in batch],
+                [_to_row(make()) for make in batch],
             )
             self._database.commit()
         self._hot += len(batch)

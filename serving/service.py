@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from threading import RLock
 from typing import Final
 
@@ -87,7 +88,7 @@ class FeedService:
             self._snapshots.put(snapshot)
             page = self._page(snapshot, 0, query.limit)
         if ranked is not None:
-            self._records.put(record_of(ranked, snapshot))
+            self._records.put(partial(record_of, ranked, snapshot))
             if self.on_ranked is not None:
                 self.on_ranked(ranked)
         return page

@@ -67,14 +67,14 @@ ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "post_id": "p-17",
         "outcome": "served",
         "text": "At place 2 of this feed. It was found through the people you follow. "
-        "p-4 stands one place ahead, by 0.012.",
+        "p-4 stands one place ahead; it is worth 0.012 more.",
         "position": 1,
         "sources": ["in_network"],
         "removed_by": None,
         "value": 0.731,
         "ledger": {"term.like": 0.5, "term.click": 0.231, "mult.out_of_network": 1.0},
         "probabilities": {"like": 0.11, "click": 0.32},
-        "behind": {"post_id": "p-4", "by": 0.012},
+        "behind": {"post_id": "p-4", "value_before_selection": 0.012},
     },
     "rank_posts": {
         "items": [{"position": 0, "post_id": "p-17", "value": 0.731}],

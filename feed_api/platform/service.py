@@ -67,11 +67,13 @@ def rank_posts(api: ApiState, wanted: RankIn, now_us: int) -> bytes:
     """Order the caller's candidates; a post that is listed twice counts once."""
     external = list(dict.fromkeys(wanted.posts))
     ids = api.workspace.ids.lookup(Namespace.POST, external)
+    known = np.ascontiguousarray(ids[ids != UNKNOWN_ID])
     names = dict(zip(ids.tolist(), external, strict=True))
     viewer_id = id_of(api.workspace, Namespace.PERSON, wanted.viewer)
     limit = min(wanted.limit or len(external), len(external))
     query = FeedQuery(new_feed_id(now_us), UserId(viewer_id), now_us, min(limit, _MAX_PAGE))
-    ranked = api.feeds.rank(query, np.ascontiguousarray(ids[ids != UNKNOWN_ID]))
+    ranked = api.feeds.rank(query, known)
+    placed = {*ranked.post_ids.tolist(), *ranked.removed}
     ordered = zip(ranked.post_ids[:limit].tolist(), ranked.values[:limit].tolist(), strict=True)
     return _to_json(
         {
@@ -86,7 +88,7 @@ def rank_posts(api: ApiState, wanted: RankIn, now_us: int) -> bytes:
             "unknown": [
                 text
                 for text, post_id in zip(external, ids.tolist(), strict=True)
-                if post_id == UNKNOWN_ID
+                if post_id not in placed
             ],
             "level": ranked.level.value,
             "degrade_reasons": [reason.value for reason in ranked.degrade_reasons],

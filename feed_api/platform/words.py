@@ -80,17 +80,28 @@ def explanation_text(explanation: Explanation, ahead: str | None) -> str:
     if explanation.outcome == "not_a_candidate":
         return "Not in this feed: no source found it for this viewer at that time."
     found = [_SOURCES.get(source, source) for source in explanation.sources]
-    by = f" It was found through {_listed(found)}." if found else ""
-    margin = explanation.behind.get("by")
-    behind = f" {ahead} stands one place ahead" if ahead is not None else ""
-    if behind and isinstance(margin, float):
-        behind += f", by {margin:.4g}"
-    place = (
-        f"At place {explanation.position + 1} of this feed."
-        if explanation.outcome == "served" and explanation.position is not None
-        else "Ranked, but behind the last place of this feed."
-    )
-    return f"{place}{by}{behind}{'.' if behind else ''}"
+    place = (explanation.position or 0) + 1
+    sentences = [
+        f"At place {place} of this feed."
+        if explanation.outcome == "served"
+        else f"At place {place}, behind the part of this feed that was chosen place by place."
+    ]
+    if found:
+        sentences.append(f"It was found through {_listed(found)}.")
+    if ahead is not None:
+        sentences.append(_ahead_text(ahead, explanation.behind.get("value_before_selection")))
+    return " ".join(sentences)
+
+
+def _ahead_text(ahead: str, margin: float | str | None) -> str:
+    if not isinstance(margin, float):
+        return f"{ahead} stands one place ahead."
+    if margin < 0:
+        return (
+            f"{ahead} stands one place ahead though it is worth {-margin:.3g} less: "
+            "authors and topics are spread over the feed."
+        )
+    return f"{ahead} stands one place ahead; it is worth {margin:.3g} more."
 
 
 def _listed(parts: list[str]) -> str:

@@ -13,7 +13,7 @@ from contracts.settings import load_settings
 from features.workspace import Workspace
 from pipelines.console import AsJson, Home, Reporter, home_of
 from pipelines.feeds import feed_rows, print_feed, viewer_id
-from serving.service import FeedService
+from serving.opening import open_service
 
 
 def feed(
@@ -31,7 +31,7 @@ def feed(
     now = Clock(load_settings().clock_offset_seconds * 1_000_000).now_us()
     with Workspace.open(folder, read_only=True) as workspace:
         person = viewer_id(workspace, viewer)
-        service = FeedService.open_home(folder)
+        service = open_service(workspace, load_settings(), start=False)
         try:
             page = service.open(FeedQuery(FeedId(randbits(63)), UserId(person), now, limit))
         finally:

@@ -8,10 +8,11 @@ import typer
 from contracts.errors import InvalidInput, NotFound
 from contracts.feed import Explanation
 from contracts.ids import UNKNOWN_ID, Namespace, feed_id_text, parse_feed_id
+from contracts.settings import load_settings
 from features.workspace import Workspace
 from feed_api.platform.words import explanation_text
 from pipelines.console import AsJson, Home, Reporter, home_of
-from serving.service import FeedService
+from serving.opening import open_service
 
 
 def why(
@@ -29,7 +30,7 @@ def why(
         if post == UNKNOWN_ID:
             msg = f"no post is known as {post_id!r}"
             raise NotFound(msg, hint="ids are those of your files")
-        service = FeedService.open_home(folder)
+        service = open_service(workspace, load_settings(), start=False)
         try:
             found = service.explain(feed, None, post)
         finally:

@@ -42,16 +42,16 @@ class AlsRecipe:
         known = matrix.sum(axis=0) > 0
         confidence = csr_matrix(matrix)
         confidence.data = (1.0 + self.config.alpha * confidence.data).astype(np.float32)
-        learner = AlternatingLeastSquares(
-            factors=self.config.factors,
-            regularization=self.config.regularization,
-            alpha=1.0,
-            iterations=self.config.iterations,
-            num_threads=context.threads,
-            random_state=context.seed,
-        )
         # implicit runs its own threads; BLAS threads below them cost 20 times the time.
         with threadpool_limits(limits=1, user_api="blas"):
+            learner = AlternatingLeastSquares(
+                factors=self.config.factors,
+                regularization=self.config.regularization,
+                alpha=1.0,
+                iterations=self.config.iterations,
+                num_threads=context.threads,
+                random_state=context.seed,
+            )
             learner.fit(confidence, show_progress=False)
         return FactorModel.from_factors(
             self.name,
@@ -86,15 +86,15 @@ class BprRecipe:
         """Run stochastic gradient ascent on one thread: two threads are not reproducible."""
         matrix = user_item_matrix(frame)
         known = np.asarray(matrix.sum(axis=0) > 0)
-        learner = BayesianPersonalizedRanking(
-            factors=self.config.factors,
-            learning_rate=self.config.learning_rate,
-            regularization=self.config.regularization,
-            iterations=self.config.iterations,
-            num_threads=1,
-            random_state=context.seed,
-        )
         with threadpool_limits(limits=1, user_api="blas"):
+            learner = BayesianPersonalizedRanking(
+                factors=self.config.factors,
+                learning_rate=self.config.learning_rate,
+                regularization=self.config.regularization,
+                iterations=self.config.iterations,
+                num_threads=1,
+                random_state=context.seed,
+            )
             learner.fit(csr_matrix(matrix), show_progress=False)
         return FactorModel.from_factors(
             self.name,

@@ -86,9 +86,8 @@ class TwoTower(nn.Module):
 
     def export(self) -> dict[str, FloatArray]:
         """Give the weights that the NumPy forward pass needs, without the ids."""
-        state = {k: v.detach().numpy().copy() for k, v in self.state_dict().items()}
         return {
-            k.removeprefix("blocks."): np.ascontiguousarray(v)
-            for k, v in state.items()
-            if k != "ids"
+            name.removeprefix("blocks."): np.ascontiguousarray(value.detach().numpy())
+            for name, value in self.state_dict().items()
+            if name != "ids"
         }

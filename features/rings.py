@@ -1,0 +1,108 @@
+"""Rings of a viewer's last entries: fixed memory, append and undo without a loop over viewers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.slots import Bools, Ints, Slots, grown
+
+
+@dataclass(frozen=True, slots=True)
+class RingEntries:
+    """The entries of m viewers in a row, oldest first, to be stored."""
+
+    counts: Ints
+    """Entries ever appended, [m]."""
+    lengths: Ints
+    """Entries held, [m]."""
+    posts: NDArray[np.int32]
+    """Of all entries, -1 where undone; like types and times."""
+    types: NDArray[np.int8]
+    times_us: Ints
+    """Empty where the ring keeps no times."""
+
+
+class ActionRing:
+    """The last `length` entries a viewer: post, type, time; an undone entry keeps its place."""
+
+    def __init__(self, length: int, rows: int = 0, *, timed: bool = True) -> None:
+        self.length = length
+        self.posts: NDArray[np.int32] = np.zeros((rows, length), np.int32)
+        self.types: NDArray[np.int8] = np.zeros((rows, length), np.int8)
+        self.times_us: Ints | None = np.zeros((rows, length), np.int64) if timed else None
+        self.counts: Ints = np.zeros(rows, np.int64)
+
+    def ensure(self, rows: int) -> None:
+        """Grow to at least this many viewers."""
+        self.posts, self.types = grown(self.posts, rows), grown(self.types, rows)
+        self.counts = grown(self.counts, rows)
+        if self.times_us is not None:
+            self.times_us = grown(self.times_us, rows)
+
+    def append(self, viewers: Slots, posts: Slots, types: NDArray[np.int8], times: Ints) -> None:
+        """Append entries [E] in their order; post -1 takes a place and shows nothing."""
+        if viewers.shape[0] == 0:
+            return
+        order = np.argsort(viewers, kind="stable")
+        ordered = viewers[order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        lengths = np.diff(np.r_[starts, ordered.shape[0]])
+        rank = np.arange(ordered.shape[0]) - np.repeat(starts, lengths)
+        kept = rank >= np.repeat(lengths, lengths) - self.length
+        row, source = ordered[kept], order[kept]
+        place = (self.counts[row] + rank[kept]) % self.length
+        self.posts[row, place] = posts[source]
+        self.types[row, place] = types[source]
+        if self.times_us is not None:
+            self.times_us[row, place] = times[source]
+        self.counts[ordered[starts]] += lengths
+
+    def remove(self, viewers: Slots, posts: Slots, types: NDArray[np.int8]) -> None:
+        """Blank every entry of these (viewer, post, type) triples [E]."""
+        if viewers.shape[0] == 0:
+            return
+        same = (self.posts[viewers] == posts[:, None]) & (self.types[viewers] == types[:, None])
+        event, place = np.nonzero(same)
+        self.posts[viewers[event], place] = -1
+
+    def places(self, viewers: Slots) -> tuple[Ints, Bools]:
+        """Give where entries [Q, length] stand, oldest first, and which of them hold a post.
+
+        Viewer -1 has none; entries that a viewer lacks stand in front.
+        """
+        order = self.counts[viewers][:, None] + np.arange(-self.length, 0)
+        places = order % self.length
+        rows = viewers[:, None]
+        return places, (order >= 0) & (rows >= 0) & (self.posts[rows, places] >= 0)
+
+    def dump(self) -> "RingEntries":
+        """Copy everything out, viewer by viewer, oldest first."""
+        lengths = np.minimum(self.counts, self.length)
+        places, _ = self.places(np.arange(self.counts.shape[0]))
+        held = np.arange(self.length) >= self.length - lengths[:, None]
+        rows, columns = np.nonzero(held)
+        at = (rows, places[rows, columns])
+        times = np.zeros(0, np.int64) if self.times_us is None else self.times_us[at]
+        return RingEntries(self.counts.copy(), lengths, self.posts[at], self.types[at], times)
+
+    def restore(self, viewers: Slots, entries: "RingEntries") -> None:
+        """Put what `dump` gave into the empty rows of viewers [m]."""
+        self.counts[viewers] = entries.counts
+        rows = np.repeat(viewers, entries.lengths)
+        firsts = np.cumsum(entries.lengths) - entries.lengths
+        rank = np.arange(rows.shape[0]) - np.repeat(firsts, entries.lengths)
+        oldest = entries.counts - entries.lengths
+        places = (np.repeat(oldest, entries.lengths) + rank) % self.length
+        self.posts[rows, places] = entries.posts
+        self.types[rows, places] = entries.types
+        if self.times_us is not None:
+            self.times_us[rows, places] = entries.times_us
+
+    def forget(self, viewer: int) -> None:
+        """Drop all entries of one viewer; the count of what was applied stays."""
+        self.posts[viewer] = -1
+
+    def rows(self) -> int:
+        """Give the number of viewers that there is room for."""
+        return int(self.counts.shape[0])

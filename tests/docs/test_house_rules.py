@@ -1,0 +1,91 @@
+"""The house rules that no linter holds for us: sizes, imports in place, broad excepts."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = (
+    "contracts", "features", "models", "training", "experiments", "serving", "simulator",
+    "feed_api", "pipelines",
+)  # fmt: skip
+SOURCES = sorted(
+    path.relative_to(ROOT)
+    for room in (*ROOMS, "benchmarks", "tests", "notebooks")
+    for path in (ROOT / room).rglob("*.py")
+)
+MAX_FILE, MAX_FUNCTION = 400, 60
+EDGES = {
+    Path("feed_api"): "the HTTP edge",
+    Path("pipelines/cli.py"): "the command line's edge",
+    Path("serving/pipeline.py"): "the stage runner",
+}
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+def broad(handler: ast.ExceptHandler) -> bool:
+    names = (
+        {n.id for n in ast.walk(handler.type) if isinstance(n, ast.Name)} if handler.type else {""}
+    )
+    return bool(names & {"", "Exception", "BaseException"})
+
+
+def reraises(handler: ast.ExceptHandler) -> bool:
+    """Tell whether a handler ends by raising again: it cleans up and swallows nothing."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_file_keeps_the_house_rules(path: Path) -> None:
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= MAX_FILE, f"{path} has {len(lines)} lines, {MAX_FILE} is the most"
+    tree = parsed(path)
+    for function in functions(tree):
+        length = (function.end_lineno or 0) - function.lineno + 1
+        assert length <= MAX_FUNCTION, f"{path}:{function.lineno} {function.name}: {length} lines"
+        inside = [n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+        assert not inside, f"{path}:{inside[0].lineno} imports inside {function.name}"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.parts[0] in ROOMS], ids=str)
+def test_broad_excepts_stand_only_at_the_three_edges(path: Path) -> None:
+    if path in EDGES or path.parent in EDGES:
+        return
+    handlers = [n for n in ast.walk(parsed(path)) if isinstance(n, ast.ExceptHandler)]
+    caught = [h.lineno for h in handlers if broad(h) and not reraises(h)]
+    assert not caught, f"{path}:{caught} catches everything; only {sorted(EDGES.values())} may"
+
+
+def test_the_median_file_is_short() -> None:
+    lengths = sorted(
+        len((ROOT / p).read_text().splitlines()) for p in SOURCES if p.parts[0] in ROOMS
+    )
+    assert lengths[len(lengths) // 2] <= 150
+
+
+def test_tests_are_no_packages() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_the_rules_find_what_they_look_for() -> None:
+    """A rule that can not fail is no rule: each one is tried on code that breaks it."""
+    tree = ast.parse(
+        "def f():\n    import os\n    try:\n        os.x()\n    except Exception:\n        pass\n"
+    )
+    (function,) = functions(tree)
+    assert any(isinstance(n, ast.Import) for n in ast.walk(function))
+    (handler,) = (n for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler))
+    assert broad(handler)
+    assert not reraises(handler)
