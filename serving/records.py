@@ -35,6 +35,7 @@ _LIST_DTYPES: Final = {
     "removed_reasons": np.int8,
 }
 _WORD_LISTS: Final = ("reasons", "reason_codes")
+_COLUMNS: Final = ", ".join(f'"{name}"' for name in RECORD_SCHEMA.names)
 
 _log = structlog.get_logger(__name__)
 
@@ -67,7 +68,7 @@ class RecordStore:
         """Find a record by feed id, hot or sealed; None where there is none."""
         with self._lock:
             row = self._database.execute(
-                f"SELECT {', '.join(RECORD_SCHEMA.names)} FROM decisions WHERE feed_id = ?",  # noqa: S608 - names come from the schema
+                f"SELECT {_COLUMNS} FROM decisions WHERE feed_id = ?",  # noqa: S608 - names come from the schema
                 (feed_id,),
             ).fetchone()
         if row is not None:
@@ -83,7 +84,7 @@ class RecordStore:
         """Move all hot records into one Parquet file; give how many were moved."""
         with self._lock:
             rows = self._database.execute(
-                f"SELECT {', '.join(RECORD_SCHEMA.names)} FROM decisions ORDER BY feed_id"  # noqa: S608
+                f"SELECT {_COLUMNS} FROM decisions ORDER BY feed_id"  # noqa: S608
             ).fetchall()
             if not rows:
                 return 0
@@ -108,13 +109,13 @@ class RecordStore:
         parts = sorted(self._folder.glob("part-*.parquet"))
         if not parts:
             return None
-        found = ds.dataset(parts, schema=RECORD_SCHEMA).to_table(
-            filter=pc.field("feed_id") == feed_id
-        )
-        rows = found.to_pylist()
-        if not rows:
+        dataset = ds.dataset(parts, schema=RECORD_SCHEMA)
+        found = dataset.to_table(filter=pc.field("feed_id") == feed_id)
+        if found.num_rows == 0:
             return None
-        record = rows[0]
+        now = found.schema.get_field_index("now")
+        found = found.set_column(now, "now", found.column("now").cast(pa.int64()))
+        record = found.slice(0, 1).to_pylist()[0]
         for name, dtype in _LIST_DTYPES.items():
             record[name] = np.array(record[name], dtype=dtype)
         return dict(record)
@@ -149,7 +150,7 @@ class RecordStore:
         marks = ", ".join("?" * len(RECORD_SCHEMA.names))
         with self._lock:
             self._database.executemany(
-                f"INSERT OR REPLACE INTO decisions ({', '.join(RECORD_SCHEMA.names)}) "  # noqa: S608
+                f"INSERT OR REPLACE INTO decisions ({_COLUMNS}) "  # noqa: S608
                 f"VALUES ({marks})",
                 [_to_row(make()) for make in batch],
             )
@@ -163,7 +164,8 @@ def _open(path: Path) -> Connection:
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=NORMAL")
     columns = ", ".join(
-        "feed_id INTEGER PRIMARY KEY" if name == "feed_id" else name for name in RECORD_SCHEMA.names
+        "feed_id INTEGER PRIMARY KEY" if name == "feed_id" else f'"{name}"'
+        for name in RECORD_SCHEMA.names
     )
     database.execute(f"CREATE TABLE IF NOT EXISTS decisions ({columns})")
     database.commit()
