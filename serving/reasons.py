@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from contracts.degrade import SourceName
 from contracts.feed import ReasonCode
-from serving.candidates import AUTHOR, IN_NETWORK, SOURCES, TOPIC, Candidates
+from serving.candidates import AUTHOR, IN_NETWORK, SLOT, SOURCES, TOPIC, Candidates
 
 Rows = NDArray[np.int64]
 
@@ -55,5 +55,5 @@ def reasons_of(
     by_topic = np.isin(choice, (2, 4))
     refs[by_topic] = candidates[TOPIC][rows][by_topic]
     for row in np.flatnonzero(choice == 1):
-        refs[row] = seed_posts.get(int(candidates["slot"][rows[row]]), -1)
+        refs[row] = seed_posts.get(int(candidates[SLOT][rows[row]]), -1)
     return Reasons(codes, refs)

@@ -60,31 +60,34 @@ def decay_table(decay: float, floor: float, length: int) -> Floats:
 _NEVER: Final = -np.inf
 
 
+_NO_ROWS: Final = np.empty(0, dtype=np.int64)
+
+
 class _Repeats:
     """How often each author (or topic) of a pool has been chosen, and what that costs."""
 
     def __init__(self, keys: Rows, table: Floats) -> None:
-        unique, self._code = np.unique(keys, return_inverse=True)
-        order = np.argsort(self._code, kind="stable")
-        starts = np.searchsorted(self._code[order], np.arange(len(unique)))
-        self._rows = np.split(order, starts[1:])
-        self._count = np.zeros(len(unique), dtype=np.int64)
-        self._unknown = -1 if not len(unique) or unique[0] >= 0 else 0
-        self._table = table
-        self.factor = np.ones(len(keys))
+        unique, codes = np.unique(keys, return_inverse=True)
+        order = np.argsort(codes, kind="stable")
+        stops = np.cumsum(np.bincount(codes, minlength=len(unique))).tolist()
+        self._rows = [order[a:b] for a, b in zip([0, *stops], stops, strict=False)]
+        self._code: list[int] = codes.tolist()
+        self._count = [0] * len(unique)
+        self._unknown = 0 if len(unique) and unique[0] < 0 else -1
+        self._table: list[float] = table.tolist()
 
-    def choose(self, row: int) -> tuple[Rows, int]:
-        """Count a chosen row; give the rows whose factor changed, and the new count."""
-        code = int(self._code[row])
+    def factor(self, row: int) -> float:
+        """Give what a row's value is multiplied by now."""
+        code = self._code[row]
+        return 1.0 if code == self._unknown else self._table[self._count[code]]
+
+    def choose(self, row: int) -> tuple[Rows, float, int]:
+        """Count a chosen row: the rows it touches, the change of their factor, the new count."""
+        code = self._code[row]
         if code == self._unknown:
-            return _NO_ROWS, 0
-        self._count[code] += 1
-        rows = self._rows[code]
-        self.factor[rows] = self._table[min(int(self._count[code]), len(self._table) - 1)]
-        return rows, int(self._count[code])
-
-
-_NO_ROWS: Final = np.empty(0, dtype=np.int64)
+            return _NO_ROWS, 1.0, 0
+        count = self._count[code] = self._count[code] + 1
+        return self._rows[code], self._table[count] / self._table[count - 1], count
 
 
 class _Greedy:
@@ -100,8 +103,7 @@ class _Greedy:
     ) -> None:
         self._order = np.argsort(~followed, kind="stable")
         self._boundary = int(followed.sum())
-        self._values = values[self._order]
-        self._current = self._values.copy()
+        self._current = values[self._order]
         length = rules.slate + 1
         self._authors = _Repeats(
             authors[self._order], decay_table(rules.author_decay, rules.author_floor, length)
@@ -109,45 +111,48 @@ class _Greedy:
         self._topics = _Repeats(
             topics[self._order], decay_table(rules.topic_decay, rules.topic_floor, length)
         )
-        self._open = np.ones(len(values), dtype=bool)
         self._cap = rules.max_per_author
+        self._followed = self._current[: self._boundary]
+        self._others = self._current[self._boundary :]
 
     def fill(self, slots: int, mix: Mix) -> tuple[Rows, Floats]:
         """Choose rows for `slots` slots; positions in the pool, and each one's multiplier."""
         chosen: list[int] = []
         multipliers: list[float] = []
         followed_taken = 0
-        for slot in range(min(slots, len(self._values))):
+        for slot in range(min(slots, len(self._current))):
             row = self._pick(slot, followed_taken, mix)
             if row < 0:
                 break
             chosen.append(row)
-            multipliers.append(float(self._authors.factor[row] * self._topics.factor[row]))
+            multipliers.append(self._authors.factor(row) * self._topics.factor(row))
             followed_taken += row < self._boundary
             self._take(row)
         return self._order[np.array(chosen, dtype=np.int64)], np.array(multipliers)
 
     def _pick(self, slot: int, followed_taken: int, mix: Mix) -> int:
-        boundary, current = self._boundary, self._current
-        followed = int(current[:boundary].argmax()) if boundary else -1
-        other = boundary + int(current[boundary:].argmax()) if boundary < len(current) else -1
-        followed = followed if followed >= 0 and current[followed] > _NEVER else -1
-        other = other if other >= 0 and current[other] > _NEVER else -1
-        if followed < 0 or other < 0:
-            return max(followed, other)
+        current, boundary = self._current, self._boundary
+        followed = int(self._followed.argmax()) if boundary else -1
+        other = boundary + int(self._others.argmax()) if boundary < len(current) else -1
+        best_followed = current.item(followed) if followed >= 0 else _NEVER
+        best_other = current.item(other) if other >= 0 else _NEVER
+        if _NEVER in (best_followed, best_other):
+            if best_followed == best_other:
+                return -1
+            return followed if best_other == _NEVER else other
         if followed_taken + 1 <= mix.followed_min * (slot + 1):
             return followed
         if followed_taken + 1 > mix.followed_max * (slot + 1) + 1e-9:
             return other
-        return followed if current[followed] >= current[other] else other
+        return followed if best_followed >= best_other else other
 
     def _take(self, row: int) -> None:
-        self._open[row] = False
-        self._current[row] = _NEVER
-        same_author, count = self._authors.choose(row)
+        current = self._current
+        current[row] = _NEVER
+        rows, change, count = self._authors.choose(row)
         if count >= self._cap:
-            self._open[same_author] = False
-        same_topic, _ = self._topics.choose(row)
-        for rows in (same_author, same_topic):
-            factor = self._authors.factor[rows] * self._topics.factor[rows]
-            self._current[rows] = np.where(self._open[rows], self._values[rows] * factor, _NEVER)
+            current[rows] = _NEVER
+        else:
+            current[rows] *= change
+        rows, change, _ = self._topics.choose(row)
+        current[rows] *= change

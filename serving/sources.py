@@ -86,15 +86,12 @@ class ItemToItemSource(_CacheSource):
         unique, inverse = np.unique(found, return_inverse=True)
         total = np.bincount(inverse, weights=flat)
         best = np.argsort(-total, kind="stable")[:limit]
-        self._note_seeds(context, found, flat, seeds)
-        return self._runtime.slots_of_rows(unique[best])
-
-    def _note_seeds(
-        self, context: QueryContext, found: Slots, weight: NDArray[np.float64], seeds: Slots
-    ) -> None:
-        order = np.argsort(weight, kind="stable")  # the strongest is written last and stays
-        slots = self._runtime.slot_of_row[found[order]]
-        context.seeds.update(zip(slots.tolist(), seeds[order].tolist(), strict=True))
+        strongest = np.empty(len(unique), dtype=np.int64)
+        order = np.argsort(flat, kind="stable")  # the strongest is written last and stays
+        strongest[inverse[order]] = seeds[order]
+        slots = self._runtime.slot_of_row[unique[best]]
+        context.seeds = dict(zip(slots.tolist(), strongest[best].tolist(), strict=True))
+        return slots[slots >= 0]
 
 
 class TrendingSource(_CacheSource):
