@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     ranker: Literal["in_process", "bentoml"] = "in_process"
     ranker_url: str = "http://127.0.0.1:8081"
     ranker_timeout_ms: int = Field(default=60, ge=1)
+    source_deadline_ms: float = Field(default=40.0, gt=0)
+    """Sources that would start later than this into retrieval are skipped, and it is said."""
     online_store_url: str | None = None
     """Redis URL of Feast's online store; SQLite in `home` where it is absent."""
     cursor_secret: SecretStr | None = None

@@ -18,7 +18,11 @@ from serving.snapshots import ServedLog
 
 
 def home_feed(
-    runtime: Runtime, ranker: RankerClient, access: filters.AccessRule, served: ServedLog
+    runtime: Runtime,
+    ranker: RankerClient,
+    access: filters.AccessRule,
+    served: ServedLog,
+    source_deadline_ms: float,
 ) -> FeedPipeline:
     """Build the pipeline of the home feed; PipelineError where its stages do not fit together."""
     stages = Stages(
@@ -51,4 +55,4 @@ def home_feed(
         selector=SlateSelector(),
         capacity=lambda: len(runtime.cache.posts),
     )
-    return FeedPipeline(stages)
+    return FeedPipeline(stages, source_deadline_ms)

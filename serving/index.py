@@ -56,6 +56,7 @@ class VectorIndex:
     """Nearest item rows by inner product: the bundle's FAISS index plus what came since."""
 
     def __init__(self, index: Any, probes: int = 16) -> None:  # noqa: ANN401 - faiss has no types
+        faiss.omp_set_num_threads(1)  # a search is short; a second thread only adds waiting
         self._index = index
         inverted_file = faiss.try_extract_index_ivf(index)
         if inverted_file is not None:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import structlog
+from threadpoolctl import threadpool_limits
 
-from contracts.clock import Clock
 from contracts.errors import NotFound
 from contracts.policy import Policy, popular
 from contracts.settings import Settings
@@ -18,8 +17,6 @@ from serving.ranker_remote import RemoteRanker
 from serving.records import RecordStore
 from serving.runtime import Runtime
 from serving.service import FeedService, Parts
-
-_log = structlog.get_logger(__name__)
 
 CHAMPION_FILE = "CHAMPION"
 
@@ -48,6 +45,7 @@ def open_service(
 
     Without a bundle the service serves what is popular, and says so.
     """
+    threadpool_limits(1)  # one request is small: more BLAS threads only wait for one another
     folder = champion_folder(workspace.home)
     bundle = Bundle.load(folder) if folder else None
     cache = FeatureCache.load(workspace)
@@ -64,8 +62,7 @@ def open_service(
         policies=PolicyShelf(records_folder / "policies", policy),
         access=access or EveryoneMaySee(),
     )
-    clock = Clock(settings.clock_offset_seconds * 1_000_000)
-    service = FeedService(parts, clock, settings.snapshot_minutes)
+    service = FeedService(parts, settings)
     if start:
         service.start()
     return service

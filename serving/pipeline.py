@@ -119,7 +119,7 @@ def _check_reads(name: str, reads: frozenset[str], written: set[str]) -> None:
 class FeedPipeline:
     """Runs the stages of a feed under a soft deadline for its sources."""
 
-    def __init__(self, stages: Stages, source_deadline_ms: float = 25.0) -> None:
+    def __init__(self, stages: Stages, source_deadline_ms: float = 40.0) -> None:
         self._stages = stages
         self._deadline_ns = int(source_deadline_ms * 1e6)
 

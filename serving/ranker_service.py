@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from threadpoolctl import threadpool_limits
 
 from contracts.errors import HeadwaterError, NotFound
 from contracts.settings import load_settings
@@ -71,6 +72,7 @@ def _host(request: Request) -> RankerHost:
 
 def open_host(home: Path) -> RankerHost:
     """Open a home folder for reading, with its published bundle."""
+    threadpool_limits(1)
     folder = champion_folder(home)
     if folder is None:
         raise NotFound("no bundle is published", hint="run `headwater train` first")
@@ -82,7 +84,7 @@ routes: Final = Starlette(
 )
 
 
-@bentoml.service(workers=1, traffic={"timeout": 5})
+@bentoml.service(workers=1, traffic={"timeout": 5}, logging={"access": {"enabled": False}})
 @bentoml.asgi_app(routes, path="/rank")
 class RankerService:
     """What `bentoml serve serving.ranker_service:RankerService` runs."""

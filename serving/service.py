@@ -17,6 +17,7 @@ from contracts.errors import CursorExpired, NotFound
 from contracts.events import EventType
 from contracts.feed import Explanation, FeedItem, FeedPage, RankedCandidates, ReasonCode
 from contracts.query import FeedQuery
+from contracts.settings import Settings
 from features.workspace import Workspace
 from serving.candidates import POST_ID, SLOT, SOURCES, Candidates
 from serving.explain import explain_record
@@ -58,19 +59,21 @@ class FeedService:
     One lock orders everything: a feed sees the log applied up to one position, never in between.
     """
 
-    def __init__(self, parts: Parts, clock: Clock, snapshot_minutes: float) -> None:
+    def __init__(self, parts: Parts, settings: Settings) -> None:
         self._workspace = workspace = parts.workspace
         self._runtime = runtime = parts.runtime
         self._ranker = ranker = parts.ranker
         self._records = parts.records
         self._policies = parts.policies
         self._access = access = parts.access
-        self._clock = clock
-        self._keep_us = int(snapshot_minutes * 60 * SECOND_US)
+        self._clock = Clock(settings.clock_offset_seconds * SECOND_US)
+        self._keep_us = int(settings.snapshot_minutes * 60 * SECOND_US)
         self._lock = RLock()
         self._served = ServedLog()
         self._snapshots = SnapshotCache()
-        self._pipeline = home_feed(runtime, ranker, access, self._served)
+        self._pipeline = home_feed(
+            runtime, ranker, access, self._served, settings.source_deadline_ms
+        )
         self._fallback = FallbackLadder(runtime, self._snapshots, access)
         self._follower = LogFollower(workspace.log, runtime.cache.applied_seq, self._apply)
         self.on_ranked: OnRanked | None = None
