@@ -1,6 +1,5 @@
 """The floor of the latency benchmark: a FastAPI app that answers a fixed JSON of a feed's size."""
 
-
 from fastapi import FastAPI
 from starlette.responses import Response
 

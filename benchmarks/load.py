@@ -50,7 +50,9 @@ async def _run(
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     connector = aiohttp.TCPConnector(limit=256)
     timeout = aiohttp.ClientTimeout(total=10)
-    async with aiohttp.ClientSession(url, headers=headers, connector=connector, timeout=timeout) as s:
+    async with aiohttp.ClientSession(
+        url, headers=headers, connector=connector, timeout=timeout
+    ) as s:
         started = perf_counter()
         due, tasks = 0.0, []
         for _ in range(count):
@@ -58,7 +60,7 @@ async def _run(
             wait = started + due - perf_counter()
             if wait > 0:
                 await asyncio.sleep(wait)
-            tasks.append(asyncio.create_task(_one(s, path_of(numbers), started + due, load)))
+            tasks.append(asyncio.create_task(_one(session, path_of(numbers), started + due, load)))
         await asyncio.gather(*tasks)
         load.wall = perf_counter() - started
     return load

@@ -53,7 +53,9 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     ordered = sorted(seconds)
     if not ordered:
         return {"p50_ms": 0.0, "p95_ms": 0.0, "p99_ms": 0.0}
-    pick = {f"p{q}_ms": ordered[min(len(ordered) - 1, len(ordered) * q // 100)] for q in (50, 95, 99)}
+    pick = {
+        f"p{q}_ms": ordered[min(len(ordered) - 1, len(ordered) * q // 100)] for q in (50, 95, 99)
+    }
     return {name: round(value * 1000, 2) for name, value in pick.items()}
 
 

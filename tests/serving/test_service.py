@@ -1,0 +1,281 @@
+"""The feed service over a small trained home: live, paged, explained, and always answering."""
+
+from itertools import pairwise
+from time import monotonic
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from contracts.clock import now_us, to_datetime
+from contracts.degrade import DegradeLevel, DegradeReason
+from contracts.errors import CursorExpired, NotFound
+from contracts.events import EVENT_SCHEMA, EventType
+from contracts.ids import UNKNOWN_ID, FeedId, Namespace, UserId
+from contracts.policy import fixed_blend
+from contracts.query import FeedQuery
+from contracts.settings import Settings
+from contracts.tables import POSTS_SCHEMA
+from features.workspace import Workspace
+from serving.opening import open_service
+
+CALM = {"source_deadline_ms": 10_000.0}
+
+
+@pytest.fixture
+def home(small_home_copy):
+    return small_home_copy
+
+
+@pytest.fixture
+def workspace(home):
+    with Workspace.open(home) as opened:
+        yield opened
+
+
+@pytest.fixture
+def service(workspace):
+    opened = open_service(workspace, Settings(home=workspace.home, **CALM))
+    yield opened
+    opened.close()
+
+
+def query(viewer_id, feed_id=1, limit=20, at=None):
+    return FeedQuery(FeedId(feed_id), UserId(viewer_id), at or now_us(), limit)
+
+
+def viewers(workspace, count=10):
+    """People with the most events: warm by any measure."""
+    log = workspace.log.scan(columns=["viewer_id"]).column("viewer_id").to_numpy()
+    people, counts = np.unique(log, return_counts=True)
+    return people[np.argsort(-counts)][:count].tolist()
+
+
+def event(viewer_id, post_id, kind, number, target=None):
+    at = to_datetime(now_us())
+    row = {
+        "event_id": 10**15 + number, "type": int(kind), "viewer_id": viewer_id,
+        "post_id": post_id, "target_id": target, "event_time": at, "known_time": at,
+        "known_assumed": True, "value": None, "feed_id": None, "position": None,
+    }  # fmt: skip
+    return pa.Table.from_pylist([row], schema=EVENT_SCHEMA)
+
+
+def ids(page):
+    return [item.post_id for item in page.items]
+
+
+def test_a_warm_viewer_gets_a_full_feed_in_one_order(workspace, service):
+    page = service.open(query(viewers(workspace)[0]))
+    assert page.level is DegradeLevel.FULL
+    assert page.degrade_reasons == ()
+    assert len(set(ids(page))) == len(page.items) == 20
+    assert [item.position for item in page.items] == list(range(20))
+    assert page.next_offset == 20
+
+
+def test_the_same_query_gives_the_same_feed(workspace, service):
+    viewer, at = viewers(workspace)[0], now_us()
+    other = open_service(workspace, Settings(home=workspace.home, **CALM), start=False)
+    try:
+        assert other.open(query(viewer, at=at)) == service.open(query(viewer, at=at))
+    finally:
+        other.close()
+
+
+def test_a_person_nobody_has_met_gets_a_feed_that_says_so(service):
+    page = service.open(query(UNKNOWN_ID))
+    assert len(page.items) == 20
+    assert DegradeReason.UNKNOWN_VIEWER in page.degrade_reasons
+
+
+def test_pages_neither_repeat_nor_skip_while_posts_arrive(workspace, service):
+    viewer = viewers(workspace)[0]
+    page = service.open(query(viewer, feed_id=7, limit=9))
+    seen = [*page.items]
+    number = 0
+    while page.next_offset is not None:
+        create_post(workspace, f"arrives {number}", topic=0)
+        number += 1
+        page = service.page(7, viewer, page.next_offset, 9)
+        seen.extend(page.items)
+    assert len({item.post_id for item in seen}) == len(seen) > 100
+    assert all(a.position + 1 == b.position for a, b in pairwise(seen))
+
+
+def create_post(workspace, text, topic=None, author=None):
+    post = int(workspace.ids.intern(Namespace.POST, [text])[0])
+    at = to_datetime(now_us())
+    topics, _ = workspace.catalog.topics()
+    row = {
+        "post_id": post, "author_id": author, "text": text,
+        "topics": [] if topic is None else [int(topics[topic])], "language": "en",
+        "created": at, "known": at, "deleted": False,
+    }  # fmt: skip
+    told = event(author or 1, post, EventType.POST_CREATED, post)
+    done = workspace.write(told, posts=pa.Table.from_pylist([row], schema=POSTS_SCHEMA))
+    return post, done.last_seq
+
+
+def test_a_like_is_in_the_history_within_a_second(workspace, service):
+    viewer = viewers(workspace)[0]
+    post = ids(service.open(query(viewer, feed_id=1)))[3]
+    started = monotonic()
+    done = workspace.log.append(event(viewer, post, EventType.LIKE, 1))
+    assert service.wait_applied(done.last_seq, 1.0)
+    assert monotonic() - started < 1.0
+    runtime = service._runtime
+    history = runtime.cache.history(viewer)
+    assert runtime.cache.posts.post_id[history.post_slots[0, -1]] == post
+    assert post not in ids(service.open(query(viewer, feed_id=2, limit=100)))
+
+
+def test_a_new_post_is_retrievable_within_a_second(workspace, service):
+    viewer = viewers(workspace)[0]
+    post, seq = create_post(workspace, "a brand new post", topic=0)
+    assert service.wait_applied(seq, 1.0)
+    service.open(query(viewer, feed_id=5, limit=100))
+    found = service.explain(5, None, post)
+    assert found.outcome in {"served", "reserve", "removed"} or "fresh" in found.sources
+    cache, runtime = service._runtime.cache, service._runtime
+    slot = cache.posts.slots_of(np.array([post]))
+    assert runtime.rows_of(slot)[0] >= 0
+    assert cache.newest(1).tolist() == slot.tolist()
+
+
+def test_a_deleted_post_leaves_feeds_and_later_pages_within_a_second(workspace, service):
+    viewer = viewers(workspace)[0]
+    first = service.open(query(viewer, feed_id=3, limit=20))
+    gone = ids(service.page(3, viewer, 20, 20))[4]
+    told = event(1, gone, EventType.POST_DELETED, 2)
+    done = workspace.write(told, deleted_posts=np.array([gone]))
+    assert service.wait_applied(done.last_seq, 1.0)
+    later = service.page(3, viewer, 20, 20)
+    assert gone not in ids(later)
+    assert later.gaps == 1
+    assert gone not in ids(service.open(query(viewer, feed_id=4, limit=100)))
+    assert first.gaps == 0
+
+
+def test_a_blocked_author_is_gone_in_both_directions(workspace, service):
+    viewer = viewers(workspace)[0]
+    page = service.open(query(viewer, feed_id=3, limit=20))
+    posts = service._runtime.cache.posts
+    author = int(posts.author_ids(posts.slots_of(np.array(ids(page)[:1])))[0])
+    done = workspace.log.append(event(author, None, EventType.BLOCK, 3, target=viewer))
+    assert service.wait_applied(done.last_seq, 1.0)
+    for again in (service.open(query(viewer, feed_id=4, limit=100)), service.page(3, viewer, 0, 20)):
+        slots = posts.slots_of(np.array(ids(again)))
+        assert author not in posts.author_ids(slots).tolist()
+
+
+def test_the_record_explains_every_post_of_a_feed(workspace, service):
+    viewer = viewers(workspace)[0]
+    page = service.open(query(viewer, feed_id=8))
+    for item in page.items:
+        found = service.explain(8, viewer, item.post_id)
+        assert (found.outcome, found.position) == ("served", item.position)
+        assert found.value == pytest.approx(item.value)
+        assert found.sources
+        assert {"mult.out_of_network", "mult.selection"} <= found.ledger.keys()
+    assert service.explain(8, viewer, 10**12).outcome == "not_a_candidate"
+    removed = service._records.find(8)["removed_ids"]
+    assert service.explain(8, viewer, int(removed[0])).removed_by is not None
+
+
+def test_another_persons_feed_is_not_found(workspace, service):
+    one, two = viewers(workspace)[:2]
+    service.open(query(one, feed_id=8))
+    with pytest.raises(CursorExpired, match="not kept"):
+        service.page(8, two, 20, 20)
+    with pytest.raises(NotFound, match="no record"):
+        service.explain(8, two, 1)
+
+
+def test_pages_survive_a_restart_and_expire(workspace, service):
+    viewer = viewers(workspace)[0]
+    service.open(query(viewer, feed_id=9))
+    expected = service.page(9, viewer, 20, 20)
+    service._records.flush()
+    settings = Settings(home=workspace.home, **CALM)
+    again = open_service(workspace, settings, start=False)
+    try:
+        assert again.page(9, viewer, 20, 20).items == expected.items
+    finally:
+        again.close()
+    old = query(viewer, feed_id=10, at=now_us() - 3600 * 10**6)
+    service.open(old)
+    with pytest.raises(CursorExpired, match="grown old"):
+        service.page(10, viewer, 20, 20)
+
+
+class _Broken:
+    """Any part of the runtime, out of order."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"{name} is out of order")
+
+
+def test_without_the_ranker_the_fixed_blend_answers(workspace, service):
+    service._pipeline._stages.scorers[0]._client = _Broken()
+    page = service.open(query(viewers(workspace)[0]))
+    assert page.level is DegradeLevel.FIXED_BLEND
+    assert page.degrade_reasons == (DegradeReason.RANKER_FAILED,)
+    assert len(page.items) == 20
+
+
+def test_without_the_deep_family_the_rest_answers(workspace, service):
+    service._pipeline._stages.families[2]._family = "gone"
+    page = service.open(query(viewers(workspace)[0]))
+    assert page.level is DegradeLevel.NO_DEEP
+    assert page.degrade_reasons == (DegradeReason.DEEP_SOURCE_FAILED,)
+
+
+def test_without_the_pipeline_the_ladder_answers(workspace, service):
+    warm = viewers(workspace)[0]
+    before = service.open(query(warm, feed_id=1))
+    service._pipeline._stages.viewer._runtime = _Broken()
+    cached = service.open(query(warm, feed_id=2))
+    assert cached.level is DegradeLevel.CACHED
+    assert ids(cached) == ids(before)
+    cold = service.open(query(UNKNOWN_ID, feed_id=3))
+    assert cold.level is DegradeLevel.TRENDING
+    assert len(cold.items) == 20
+    follower = int(workspace.catalog.follows().column("follower_id")[0].as_py())
+    assert service.open(query(follower, feed_id=4)).level in {
+        DegradeLevel.FOLLOWING,
+        DegradeLevel.CACHED,
+    }
+
+
+def test_the_fixed_blend_policy_is_half_and_half_and_full(workspace, home):
+    blend = open_service(
+        workspace, Settings(home=home, **CALM), policy=fixed_blend(), start=False
+    )
+    try:
+        page = blend.open(query(viewers(workspace)[0], limit=20))
+        assert page.level is DegradeLevel.FULL
+        assert page.policy_hash == fixed_blend().hash
+    finally:
+        blend.close()
+
+
+def test_the_callers_own_candidates_are_ordered_and_removals_named(workspace, service):
+    viewer = viewers(workspace)[0]
+    posts = service._runtime.cache.posts.post_id[:300]
+    ranked = service.rank(query(viewer), posts)
+    assert set(ranked.post_ids.tolist()) | set(ranked.removed) == set(posts.tolist())
+    assert not set(ranked.post_ids.tolist()) & set(ranked.removed)
+    assert set(ranked.removed.values()) <= {"seen", "own", "served_this_session"}
+
+
+def test_without_a_bundle_what_is_popular_is_served_and_said(home, workspace):
+    (home / "bundles" / "CHAMPION").unlink()
+    bare = open_service(workspace, Settings(home=home, **CALM), start=False)
+    try:
+        page = bare.open(query(viewers(workspace)[0]))
+        assert DegradeReason.NO_BUNDLE in page.degrade_reasons
+        assert len(page.items) == 20
+        assert bare.health()["bundle_id"] is None
+    finally:
+        bare.close()
