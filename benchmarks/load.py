@@ -52,7 +52,7 @@ async def _run(
     timeout = aiohttp.ClientTimeout(total=10)
     async with aiohttp.ClientSession(
         url, headers=headers, connector=connector, timeout=timeout
-    ) as s:
+    ) as session:
         started = perf_counter()
         due, tasks = 0.0, []
         for _ in range(count):

@@ -29,6 +29,12 @@ _UPSERT_POSTS: Final = (
     "language = excluded.language, created = excluded.created, known = excluded.known, "
     "deleted = excluded.deleted, deleted_at = NULL"
 )
+_REFRESH_POSTS: Final = f"{_UPSERT_POSTS} WHERE posts.deleted = 0"
+_BARE_POSTS: Final = (
+    "INSERT INTO posts (post_id, text, topics, created, known, deleted) "
+    "VALUES (?, '', x'', ?, ?, 0) ON CONFLICT (post_id) DO UPDATE SET "
+    "created = min(created, excluded.created), known = min(known, excluded.known)"
+)
 
 
 class Catalog:
@@ -42,9 +48,14 @@ class Catalog:
         """Write PEOPLE_SCHEMA rows, over what was there."""
         self._write(_UPSERT_PEOPLE, _columns(people, PEOPLE_SCHEMA))
 
-    def upsert_posts(self, posts: pa.Table) -> None:
-        """Write POSTS_SCHEMA rows, over what was there."""
-        self._write(_UPSERT_POSTS, _columns(posts, POSTS_SCHEMA))
+    def upsert_posts(self, posts: pa.Table, *, restore: bool = True) -> None:
+        """Write POSTS_SCHEMA rows, over what was there; with `restore` over deleted posts too."""
+        self._write(_UPSERT_POSTS if restore else _REFRESH_POSTS, _columns(posts, POSTS_SCHEMA))
+
+    def ensure_posts(self, post_ids: Ids, created_us: Ids) -> None:
+        """Make posts of which only ids are known; the earliest of the times given stays."""
+        times = _plain_ids(created_us)
+        self._write(_BARE_POSTS, [_plain_ids(post_ids), times, times])
 
     def delete_posts(self, post_ids: Ids | Sequence[int], at_us: int) -> None:
         """Mark posts deleted; their rows stay, so that history can still name them."""
@@ -61,9 +72,9 @@ class Catalog:
             self._write("DELETE FROM follows WHERE follower_id = ? OR followee_id = ?", [ids, ids])
             self._write("DELETE FROM blocks WHERE blocker_id = ? OR blocked_id = ?", [ids, ids])
 
-    def set_follows(self, follows: pa.Table) -> None:
-        """Write FOLLOWS_SCHEMA rows; a follow that is there keeps its first `since`."""
-        self._write(
+    def set_follows(self, follows: pa.Table) -> int:
+        """Write FOLLOWS_SCHEMA rows and give the new ones; one that is there keeps its `since`."""
+        return self._write(
             "INSERT OR IGNORE INTO follows VALUES (?, ?, ?)", _columns(follows, FOLLOWS_SCHEMA)
         )
 
@@ -154,9 +165,9 @@ class Catalog:
         with self._database.snapshot() as connection:
             return {name: connection.execute(q).fetchone()[0] for name, q in queries.items()}
 
-    def _write(self, statement: str, columns: Sequence[Sequence[object]]) -> None:
+    def _write(self, statement: str, columns: Sequence[Sequence[object]]) -> int:
         with self._database.write() as connection:
-            connection.executemany(statement, zip(*columns, strict=True))
+            return connection.executemany(statement, zip(*columns, strict=True)).rowcount
 
     def _read(self, query: str, values: tuple[object, ...], schema: pa.Schema) -> pa.Table:
         with self._database.snapshot() as connection:

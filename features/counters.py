@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.clock import HOUR_US
-from features.slots import Float32s, Float64s, Ints, Slots, grown
+from features.slots import Float32s, Float64s, Ints, Slots, grown, run_lengths, run_starts
 from features.views import WINDOW_HOURS, View
 
 _NEVER: Final = np.iinfo(np.int64).min // 4
@@ -65,11 +65,11 @@ class CounterState:
             return
         order = np.argsort(slots, kind="stable")
         slots, times_us = slots[order], times_us[order]
-        starts = np.flatnonzero(np.r_[True, slots[1:] != slots[:-1]])
+        starts = run_starts(slots)
         rows = slots[starts]
         old_us = self.last_us[rows]
         new_us = np.maximum(old_us, np.maximum.reduceat(times_us, starts))
-        lengths = np.diff(np.r_[starts, slots.shape[0]])
+        lengths = run_lengths(starts, slots.shape[0])
         added = self._decay(weights[:, order], np.repeat(new_us, lengths) - times_us)
         kept = self._decay(self.values[rows].T, new_us - old_us)
         self.values[rows] = (kept + np.add.reduceat(added, starts, axis=1)).T

@@ -102,8 +102,8 @@ def replay(frames: FeatureFrames) -> FeatureState:
 
 
 def fill_graph(state: FeatureState, frames: FeatureFrames, events: EventArrays) -> None:
-    """Open what the log leaves open and what the catalog holds; of the two, the catalog wins."""
-    both = [EdgeChanges.of(events).open_at_end(), catalog_edges(frames, state)]
+    """Open the edges of catalog and log that nothing closed later."""
+    both = [catalog_edges(frames, state), EdgeChanges.of(events)]
     state.graph.fill(EdgeChanges.merged(both).open_at_end())
 
 

@@ -3,7 +3,6 @@
 Neighbour arrays are replaced, never written in place: a reader keeps a consistent one.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from contracts.events import EventType
 from features.event_arrays import EventArrays
-from features.slots import Bools, Ints, Slots, grown
+from features.slots import Bools, Ints, Slots, grown, run_lengths, run_starts
 
 _NONE: Final = np.zeros(0, np.int32)
 _NONE.setflags(write=False)
@@ -107,13 +106,18 @@ class EdgeChanges:
             self.sources[at], self.targets[at], self.kinds[at], self.opens[at], self.visible_us[at]
         )
 
+    def latest(self) -> "EdgeChanges":
+        """Give the last change of each edge, ordered by edge."""
+        if len(self) == 0:
+            return self
+        width = int(max(self.sources.max(), self.targets.max())) + 1
+        keys = (self.kinds.astype(np.int64) * width + self.sources) * width + self.targets
+        return self.take(_last_of_each(keys))
+
     def open_at_end(self) -> "EdgeChanges":
         """Give each edge that is open after all changes, once."""
-        order = np.lexsort((np.arange(len(self)), self.targets, self.sources, self.kinds))
-        keys = np.stack([self.kinds[order], self.sources[order], self.targets[order]])
-        last = np.r_[np.any(keys[:, 1:] != keys[:, :-1], axis=0), [True] * min(1, len(self))]
-        at = order[last.astype(np.bool_)]
-        return self.take(at[self.opens[at]])
+        last = self.latest()
+        return last.take(np.flatnonzero(last.opens))
 
 
 class Graph:
@@ -163,74 +167,78 @@ class Graph:
             sources, targets = edges.sources[chosen], edges.targets[chosen]
             self._out[kind] = _grouped(sources, targets)
             if kind is EdgeKind.FOLLOW:
-                np.add.at(self._follows, sources, 1)
-                np.add.at(self._followers, targets, 1)
+                self._follows += _counts(sources, self._follows.shape[0])
+                self._followers += _counts(targets, self._followers.shape[0])
             if kind is EdgeKind.BLOCK:
                 self._blocked_by = _grouped(targets, sources)
 
     def apply(self, changes: EdgeChanges) -> None:
-        """Apply changes one by one; opening an open edge or closing a closed one does nothing."""
-        for source, target, kind, opens in zip(
-            changes.sources.tolist(), changes.targets.tolist(), changes.kinds.tolist(),
-            changes.opens.tolist(), strict=True,
-        ):  # fmt: skip
-            edit = _with if opens else _without
-            changed = _edit(self._out[EdgeKind(kind)], source, target, edit)
-            if changed and kind == EdgeKind.FOLLOW:
-                self._follows[source] += changed
-                self._followers[target] += changed
-            if changed and kind == EdgeKind.BLOCK:
-                _edit(self._blocked_by, target, source, edit)
+        """Apply changes in order; opening an open edge or closing a closed one does nothing."""
+        for kind in (EdgeKind(k) for k in np.unique(changes.kinds)):
+            part = changes.take(np.flatnonzero(changes.kinds == kind))
+            sources, before, after = _replace(self._out[kind], part.sources, part.targets, part)
+            if kind is EdgeKind.FOLLOW:
+                for source in sources:
+                    self._follows[source] = self.followees(source).shape[0]
+                np.subtract.at(self._followers, before, 1)
+                np.add.at(self._followers, after, 1)
+            if kind is EdgeKind.BLOCK:
+                _replace(self._blocked_by, part.targets, part.sources, part)
 
     def forget(self, person: int) -> None:
-        """Drop every edge from a person, and every follow and block of a person."""
-        for followee in self.followees(person).tolist():
-            self._followers[followee] -= 1
-        followers = [s for s, out in self._out[EdgeKind.FOLLOW].items() if person in out]
-        for kind in EdgeKind:
-            self._out[kind].pop(person, None)
-            for source in [s for s, out in self._out[kind].items() if person in out]:
-                _edit(self._out[kind], source, person, _without)
-        for source in followers:
-            self._follows[source] -= source != person
-        self._follows[person] = self._followers[person] = 0
-        self._blocked_by.pop(person, None)
-        for source in [s for s, by in self._blocked_by.items() if person in by]:
-            _edit(self._blocked_by, source, person, _without)
+        """Close every edge from and to a person."""
+        pairs = []
+        for kind, out in self._out.items():
+            pairs += [(person, target, kind) for target in out.get(person, _NONE).tolist()]
+            pairs += [(source, person, kind) for source, held in out.items() if person in held]
+        if pairs:
+            sources, targets, kinds = np.array(pairs, np.int64).T
+            closed = np.zeros(len(pairs), np.bool_)
+            zeros = np.zeros(len(pairs), np.int64)
+            self.apply(EdgeChanges(sources, targets, kinds.astype(np.int8), closed, zeros))
+
+
+def _replace(
+    adjacency: dict[int, Neighbours], keys: Slots, values: Slots, changes: EdgeChanges
+) -> tuple[list[int], Slots, Slots]:
+    """Replace the neighbours of the keys [E] that changes touch.
+
+    Gives those keys, and all values that they held before and hold after.
+    """
+    touched = np.unique(keys).tolist()
+    held = [adjacency.get(key, _NONE) for key in touched]
+    before = np.concatenate(held).astype(np.int64)
+    all_keys = np.concatenate([np.repeat(touched, [h.shape[0] for h in held]), keys])
+    all_values = np.concatenate([before, values])
+    opens = np.concatenate([np.ones(before.shape, np.bool_), changes.opens])
+    last = _last_of_each(all_keys * (int(all_values.max()) + 1) + all_values)
+    kept = last[opens[last]]
+    grouped = _grouped(all_keys[kept], all_values[kept])
+    adjacency.update({key: grouped.get(key, _NONE) for key in touched})
+    return touched, before, all_values[kept]
+
+
+def _last_of_each(keys: Ints) -> Slots:
+    """Find the last entry of each key [E], ordered by key."""
+    order = np.argsort(keys, kind="stable")
+    starts = run_starts(keys[order])
+    last: Slots = order[starts + run_lengths(starts, len(order)) - 1]
+    return last
+
+
+def _counts(slots: Slots, size: int) -> NDArray[np.int32]:
+    return np.bincount(slots, minlength=size).astype(np.int32)
 
 
 def _grouped(keys: Slots, values: Slots) -> dict[int, Neighbours]:
     order = np.lexsort((values, keys))
     keys, sorted_values = keys[order], values[order].astype(np.int32)
-    starts = np.flatnonzero(np.r_[[True] * min(1, keys.shape[0]), keys[1:] != keys[:-1]])
-    stops = np.r_[starts[1:], keys.shape[0]].tolist()
+    starts = run_starts(keys)
+    stops = starts + run_lengths(starts, keys.shape[0])
     # Copies, so that replacing one neighbour array frees its memory.
     return {
         key: sorted_values[start:stop].copy()
-        for key, start, stop in zip(keys[starts].tolist(), starts.tolist(), stops, strict=True)
+        for key, start, stop in zip(
+            keys[starts].tolist(), starts.tolist(), stops.tolist(), strict=True
+        )
     }
-
-
-def _edit(
-    adjacency: dict[int, Neighbours],
-    source: int,
-    target: int,
-    edit: Callable[[Neighbours, int], Neighbours],
-) -> int:
-    """Replace one neighbour array; gives the change of its length."""
-    before = adjacency.get(source, _NONE)
-    after = edit(before, target)
-    if after.shape[0] != before.shape[0]:
-        adjacency[source] = after
-    return int(after.shape[0] - before.shape[0])
-
-
-def _with(neighbours: Neighbours, target: int) -> Neighbours:
-    if (neighbours == target).any():
-        return neighbours
-    return np.append(neighbours, np.int32(target)).astype(np.int32, copy=False)
-
-
-def _without(neighbours: Neighbours, target: int) -> Neighbours:
-    kept: Neighbours = neighbours[neighbours != target]
-    return kept

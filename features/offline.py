@@ -20,8 +20,8 @@ from features.frames import (
     without_erased,
 )
 from features.history import ActionLog, histories_as_of
-from features.slots import Float32s, Float64s, Ints, Slots
 from features.replay import Replay
+from features.slots import Float32s, Float64s, Ints, Slots
 from features.views import FEATURES
 
 BLOCK_QUERIES: Final = 256

@@ -1,12 +1,11 @@
 """Which posts are new: by author and over all, newest first, bounded."""
 
-from itertools import chain
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.slots import Ints, Slots
+from features.slots import Ints, Slots, run_lengths, run_starts
 
 PER_AUTHOR: Final = 50
 NEWEST: Final = 5000
@@ -41,9 +40,9 @@ class RecentPosts:
         known = authors >= 0
         order = np.lexsort((-slots[known], -created_us[slots[known]], authors[known]))
         owners, posts = authors[known][order], slots[known][order]
-        starts = np.flatnonzero(np.r_[[True] * min(1, owners.shape[0]), owners[1:] != owners[:-1]])
-        stops = chain(starts[1:].tolist(), [owners.shape[0]])
-        for start, stop in zip(starts.tolist(), stops, strict=True):
+        starts = run_starts(owners)
+        stops = starts + run_lengths(starts, owners.shape[0])
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
             owner = int(owners[start])
             fresh = posts[start : min(stop, start + PER_AUTHOR)]
             held = self._by_author.get(owner)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.slots import Bools, Ints, Slots, grown
+from features.slots import Bools, Ints, Slots, grown, run_lengths, run_starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class ActionRing:
             return
         order = np.argsort(viewers, kind="stable")
         ordered = viewers[order]
-        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        lengths = np.diff(np.r_[starts, ordered.shape[0]])
+        starts = run_starts(ordered)
+        lengths = run_lengths(starts, ordered.shape[0])
         rank = np.arange(ordered.shape[0]) - np.repeat(starts, lengths)
         kept = rank >= np.repeat(lengths, lengths) - self.length
         row, source = ordered[kept], order[kept]
@@ -76,17 +76,18 @@ class ActionRing:
         rows = viewers[:, None]
         return places, (order >= 0) & (rows >= 0) & (self.posts[rows, places] >= 0)
 
-    def dump(self) -> "RingEntries":
-        """Copy everything out, viewer by viewer, oldest first."""
-        lengths = np.minimum(self.counts, self.length)
-        places, _ = self.places(np.arange(self.counts.shape[0]))
+    def dump(self, viewers: int) -> RingEntries:
+        """Copy out what the first viewers hold, oldest first."""
+        counts = self.counts[:viewers].copy()
+        lengths = np.minimum(counts, self.length)
+        places, _ = self.places(np.arange(viewers))
         held = np.arange(self.length) >= self.length - lengths[:, None]
         rows, columns = np.nonzero(held)
         at = (rows, places[rows, columns])
         times = np.zeros(0, np.int64) if self.times_us is None else self.times_us[at]
-        return RingEntries(self.counts.copy(), lengths, self.posts[at], self.types[at], times)
+        return RingEntries(counts, lengths, self.posts[at], self.types[at], times)
 
-    def restore(self, viewers: Slots, entries: "RingEntries") -> None:
+    def restore(self, viewers: Slots, entries: RingEntries) -> None:
         """Put what `dump` gave into the empty rows of viewers [m]."""
         self.counts[viewers] = entries.counts
         rows = np.repeat(viewers, entries.lengths)

@@ -31,6 +31,19 @@ def grown(array: NDArray[Any], rows: int, fill: float = 0) -> NDArray[Any]:
     return bigger
 
 
+def run_starts(ordered: NDArray[Any]) -> Ints:
+    """Find where each run of equal values begins in a sorted array [n]; none where it is empty."""
+    if ordered.shape[0] == 0:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+
+
+def run_lengths(starts: Ints, total: int) -> Ints:
+    """Give the lengths of runs that begin at `starts` and end at the next start, or at `total`."""
+    lengths: Ints = np.diff(starts, append=total)
+    return lengths
+
+
 class SlotIndex:
     """Map ids to slots 0, 1, 2 ... in order of arrival.
 

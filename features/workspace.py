@@ -1,6 +1,7 @@
 """Everything under one home folder: ids, event log, catalog, small settings of the data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict, Unpack
@@ -82,6 +83,12 @@ class Workspace:
             if events is not None:
                 return self.log.append(events)
         return Appended(0, 0, self.log.last_seq)
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Make the writes of a block one durable transaction; ids cannot be interned in it."""
+        with self._database.write():
+            yield
 
     def meta_get(self, key: str) -> str | None:
         """Read a small setting of the data, by convention JSON; None where it is absent."""

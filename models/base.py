@@ -63,6 +63,16 @@ class PostContent:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def take(self, rows: IntArray) -> "PostContent":
+        """Pick some posts."""
+        index: list[int] = rows.tolist()
+        return PostContent(
+            [self.texts[row] for row in index],
+            [self.topics[row] for row in index],
+            self.author_ids[rows],
+            self.created_us[rows],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
@@ -102,6 +112,12 @@ class TrainingFrame:
     def n_items(self) -> int:
         """Count the items."""
         return len(self.post_ids)
+
+    def known_content(self) -> PostContent:
+        """Give the posts made by the newest action: later ones may be encoded, not learned from."""
+        newest = self.interactions.times_us.max(initial=0)
+        rows = np.flatnonzero(self.content.created_us <= newest)
+        return self.content.take(rows) if len(rows) else self.content
 
 
 @dataclass(frozen=True, slots=True)

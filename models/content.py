@@ -26,7 +26,7 @@ class ContentConfig(BaseModel):
     """An action counts half when this many newer ones follow it."""
     half_life_days: float = Field(default=90.0, gt=0)
     dislike_weight: float = Field(default=0.5, ge=0)
-    prior_weight: float = Field(default=0.0, ge=0)
+    prior_weight: float = Field(default=1.0, ge=0)
     """Weight of the appeal coordinate: the log of how often people act on the post."""
 
 

@@ -77,8 +77,14 @@ class Reporter:
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Advance]:
         """Show a bar while the block runs; it leaves nothing behind."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as bar:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        quiet = not self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
             task = bar.add_task(label, total=total)
 
             def advance(steps: int = 1, *, total: int | None = None) -> None:

@@ -14,6 +14,7 @@ from simulator.population import FloatArray, IntArray, Posts
 FOLLOWED_SHARE: Final = 0.45
 POPULAR_SHARE: Final = 0.3
 _POPULAR_POOL: Final = 300
+_POPULAR_POWER: Final = 0.75  # below 1: the rich get richer, but not everything
 _RECENT_DAYS: Final = 1.5
 NONE: Final = -1
 
@@ -97,7 +98,7 @@ def choose_posts(
     followed = library.latest_by(np.maximum(author, 0), at_us, back)
     post = np.where((source < FOLLOWED_SHARE) & (author >= 0) & (followed >= 0), followed, post)
     top = np.argsort(-popularity, kind="stable")[:_POPULAR_POOL]
-    weights = popularity[top]
+    weights = popularity[top] ** _POPULAR_POWER
     if weights.sum() > 0.0:
         popular = rng.choice(top, len(person), p=weights / weights.sum())
         post = np.where(source > 1.0 - POPULAR_SHARE, popular, post)

@@ -25,6 +25,14 @@ _OPENERS: Final = (
     "Unpopular opinion: skip the {a}, get a better {b}.",
     "First time {do}. Did not break anything.",
     "There is the {a}, and then there is everything else.",
+    "Not one {a} today but two.",
+    "The {a} and the {b} finally get along.",
+    "Woke up early for the {a}.",
+    "My friends call it the {a} phase.",
+    "Everything I know about the {a} I learned from {do}.",
+    "Ten minutes of {do}, one hour of looking at the {a}.",
+    "Somebody gave me a {a}. No idea what to do with it yet.",
+    "Rain all day, so: {do}.",
 )
 _FOLLOWERS: Final = (
     "The {b} made all the difference.",
@@ -35,6 +43,14 @@ _FOLLOWERS: Final = (
     "I blame the {b}.",
     "Photos of the {b} later.",
     "It is all about the {b}, as ever.",
+    "Would do it again for the {b}.",
+    "The {b} is still a mystery to me.",
+    "Tomorrow I try it with a {b}.",
+    "Better than last year's {b}.",
+    "Ask me about the {b}.",
+    "Nothing beats {do}.",
+    "Back to {do} now.",
+    "Everyone at home is tired of the {b}.",
 )
 _QUESTIONS: Final = (
     "How do you all handle the {a}?",
@@ -80,8 +96,8 @@ def _text(primary: int, secondary: int, kind: int, language: str, draw: list[int
         templates = [_pick(_ABROAD[language], draw[0])]
     else:
         templates = [_pick(_OPENERS, draw[0])]
-        if draw[1] % 3:
-            templates.append(_pick(_FOLLOWERS, draw[1] // 3))
+        if draw[1] % 8:
+            templates.append(_pick(_FOLLOWERS, draw[1] // 8))
     if kind == 1:
         templates.append(_pick(_QUESTIONS, draw[2]))
     elif kind == 2:

@@ -55,6 +55,12 @@ class Exam:
             scores[self.created_us[None, :] > now[:, None]] = -np.inf
         return scores
 
+    def ndcg(self, ranked: IntArray) -> float:
+        """Give the mean NDCG@20 of ranked lists [Q, 20], the figure that choices are made by."""
+        gains = 1.0 / np.log2(np.arange(2, ranked.shape[1] + 2))
+        ideal = np.cumsum(gains)[np.minimum(self.targets.lengths, ranked.shape[1]) - 1]
+        return float((hits(ranked, self.targets, self.n_items) @ gains / ideal).mean())
+
 
 def make_exam(data: Dataset, queries: Queries, popularity: FloatArray) -> Exam:
     """Gather histories, seen items and targets; queries without any target are left out."""
@@ -65,16 +71,11 @@ def make_exam(data: Dataset, queries: Queries, popularity: FloatArray) -> Exam:
         kept,
         histories(data, kept),
         seen_items(data, kept),
-        targets.keep(useful[targets.owners]) if useful.all() else _reindex(targets, useful),
+        Ragged(targets.values, np.concatenate([[0], np.cumsum(targets.lengths[useful])])),
         types,
         data.content.created_us,
         popularity,
     )
-
-
-def _reindex(targets: Ragged, useful: BoolArray) -> Ragged:
-    lengths = targets.lengths[useful]
-    return Ragged(targets.values, np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def chunks(total: int) -> list[slice]:

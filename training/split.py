@@ -39,6 +39,8 @@ class Split:
     """[actions]: before the second cut."""
     validation: Queries
     test: Queries
+    cuts_us: tuple[int, int] | None = None
+    """The two cuts in time; None by each person's order."""
 
 
 def make_split(data: Dataset, config: SplitConfig) -> Split:
@@ -69,7 +71,7 @@ def _by_time(data: Dataset, config: SplitConfig) -> Split:
         f"{to_datetime(second):%Y-%m-%d}, test after; history of a tested person is all before "
         "the test, or the first half of the test where that is empty; features as of the moment"
     )
-    return Split(data.protocol, sentence, fit, refit, first_valid, last)
+    return Split(data.protocol, sentence, fit, refit, first_valid, last, (first, second))
 
 
 def _two_cuts(data: Dataset, first: int, second: int) -> tuple[Queries, Queries]:

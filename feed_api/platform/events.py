@@ -82,7 +82,7 @@ def _sort_out(
     for index, row in enumerate(rows):
         reason = row.reason if isinstance(row, BadRow) else _fault(row, unknown, now_us)
         if reason is not None:
-            rejected.append(RejectedRow(index=index, reason=clean_text(reason)))
+            rejected.append(RejectedRow(index=index, reason=clean_text(reason, 400)))
         elif isinstance(row, EventIn):
             taken.append(_Taken(index, EVENT_TYPE_BY_WORD[row.type], row))
     return taken, rejected
@@ -92,7 +92,7 @@ def _fault(row: EventIn, unknown_posts: set[str], now_us: int) -> str | None:
     """Say why a row can not be stored; None where it can."""
     kind = EVENT_TYPE_BY_WORD.get(row.type)
     if kind is None:
-        return f"type: one of {', '.join(t.word for t in CLIENT_TYPES)}, got {row.type!r}"
+        return f"type: {row.type[:40]!r} is none of {', '.join(t.word for t in CLIENT_TYPES)}"
     for is_so, reason in _RULES:
         if is_so(row, kind):
             return reason.format(type=kind.word)

@@ -12,7 +12,7 @@ from contracts.query import FeedQuery
 from contracts.settings import load_settings
 from features.workspace import Workspace
 from pipelines.console import AsJson, Home, Reporter, home_of
-from pipelines.feeds import feed_rows, print_feed, viewer_id
+from pipelines.feeds import page_rows, print_feed, viewer_id
 from serving.opening import open_service
 
 
@@ -36,7 +36,7 @@ def feed(
             page = service.open(FeedQuery(FeedId(randbits(63)), UserId(person), now, limit))
         finally:
             service.close()
-        rows = feed_rows(workspace, page, now)
+        rows = page_rows(workspace, page, now)
     feed_id = feed_id_text(page.feed_id)
     print_feed(report, f"Feed {feed_id} of {viewer}", rows)
     reasons = ", ".join(page.degrade_reasons)

@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from contracts.clock import SECOND_US, now_us
 from contracts.degrade import DegradeLevel, DegradeReason
 from contracts.errors import CursorExpired, NotFound
-from contracts.feed import Explanation, FeedItem, FeedPage, RankedCandidates, ReasonCode
+from contracts.feed import (
+    Explanation,
+    FeedItem,
+    FeedPage,
+    Feeds,
+    RankedCandidates,
+    ReasonCode,
+)
 from contracts.ids import Namespace
 from contracts.query import FeedQuery
 from contracts.settings import Settings
@@ -44,9 +51,14 @@ class StaticFeeds:
         self.gate = Event()
         """Feeds wait while it is not set."""
         self.gate.set()
+        self.failure: Exception | None = None
+        """Raised by the next feeds, where there is one."""
+        self.ready = True
 
     def open(self, query: FeedQuery) -> FeedPage:
         self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
         self._snapshots[query.feed_id] = (query.viewer_id, self._order())
         while len(self._snapshots) > self._keep:
             self._snapshots.popitem(last=False)
@@ -104,6 +116,7 @@ class StaticFeeds:
     def health(self) -> Mapping[str, object]:
         counts = self._workspace.catalog.counts()
         return {
+            "ready": self.ready,
             "posts": counts["posts"],
             "people": counts["people"],
             "applied_seq": self._workspace.log.last_seq,
@@ -111,6 +124,7 @@ class StaticFeeds:
         }
 
     def close(self) -> None:
+        self.gate.set()
         self._snapshots.clear()
 
     def _order(self) -> Ids:
@@ -131,7 +145,7 @@ class Api:
 
     app: FastAPI
     workspace: Workspace
-    feeds: StaticFeeds
+    feeds: Any
     settings: Settings
     log: BytesIO
     keys: dict[str, str]
@@ -142,10 +156,21 @@ class Api:
         self.lifespan = self.app.router.lifespan_context(self.app)
         self.runner.run(enter(self.lifespan))
 
-    def stop(self) -> None:
-        self.feeds.gate.set()
+    def serve_with(self, feeds: Feeds) -> None:
+        """Go on with other feeds over the same workspace."""
+        self.end()
+        self.feeds = feeds
+        logger = json_logger("info", self.log)
+        self.app = create_app(self.settings, self.workspace, feeds, logger=logger)
+        self.start()
+
+    def end(self) -> None:
         if self.lifespan is not None:
             self.runner.run(leave(self.lifespan))
+        self.feeds.close()
+
+    def stop(self) -> None:
+        self.end()
         self.runner.close()
 
     def run(self, work: Callable[[httpx.AsyncClient], Awaitable[T]], key: str = "admin") -> T:

@@ -7,7 +7,7 @@ from implicit.als import AlternatingLeastSquares
 from implicit.bpr import BayesianPersonalizedRanking
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array, csr_matrix
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships none
+from threadpoolctl import threadpool_limits
 
 from models.base import BoolArray, FloatArray, TrainingContext, TrainingFrame
 from models.collaborative import FactorModel

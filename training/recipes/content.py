@@ -1,6 +1,6 @@
 """The content family: scikit-learn's TF-IDF and truncated SVD, then our own arrays."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
@@ -39,11 +39,20 @@ class ContentRecipe:
 
     def fit(self, frame: TrainingFrame, context: TrainingContext) -> ContentModel:
         """Fit the embedder on the posts and the appeal prior on the actions."""
-        embedder = fit_embedder(frame.content, self.config, context.seed)
+        embedder = fit_embedder(frame.known_content(), self.config, context.seed)
         appeal = self.config.prior_weight * appeal_prior(frame)
         middle = float(np.median(appeal)) if len(appeal) else 0.0
         vectors = with_prior(embedder.embed(frame.content), appeal)
         return ContentModel(self.name, self.config, embedder, vectors, middle)
+
+
+def reweighed(model: ContentModel, prior_weight: float) -> ContentModel:
+    """Give the same model, fitted with a prior weight above 0, with another one."""
+    ratio = prior_weight / model.config.prior_weight
+    vectors = model.vectors.copy()
+    vectors[:, -1] *= np.float32(ratio)
+    config = model.config.model_copy(update={"prior_weight": prior_weight})
+    return replace(model, config=config, vectors=vectors, new_prior=model.new_prior * ratio)
 
 
 def appeal_prior(frame: TrainingFrame) -> FloatArray:

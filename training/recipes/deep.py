@@ -34,15 +34,15 @@ class DeepRecipeConfig(BaseModel):
     epochs: int = Field(default=60, ge=1)
     patience: int = Field(default=6, ge=1)
     batch: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     id_dropout: float = Field(default=0.15, ge=0, lt=1)
     """How often an item is met without its id, so that content must carry it."""
     horizon: int = Field(default=5, ge=1)
-    negatives: int = Field(default=512, ge=1)
+    negatives: int = Field(default=2048, ge=1)
     """Shared by a batch; all items are used where there are no more than this."""
-    held_people: int = Field(default=1000, ge=1)
+    held_people: int = Field(default=1000, ge=0)
     """People whose newest tenth of items decides when to stop."""
 
 
@@ -55,19 +55,31 @@ class DeepRecipe:
 
     def fit(self, frame: TrainingFrame, context: TrainingContext) -> DeepModel:
         """Train, and freeze the item tower into vectors."""
-        embedder = fit_embedder(frame.content, self.config.content, context.seed)
-        topic_ids = np.unique([t for topics in frame.content.topics for t in topics])
+        return self.fit_reported(frame, context)[0]
+
+    def fit_reported(
+        self, frame: TrainingFrame, context: TrainingContext
+    ) -> tuple[DeepModel, LoopReport]:
+        """Train, and say how long it took to get best, so that a refit can go on as long."""
+        learned = frame.known_content()
+        embedder = fit_embedder(learned, self.config.content, context.seed)
+        topic_ids = np.unique([t for topics in learned.topics for t in topics])
         topic_ids = topic_ids.astype(np.int64)
         text = np.nan_to_num(embedder.embed(frame.content), nan=0.0)
         side = np.concatenate([text, topic_shares(frame.content, topic_ids)], axis=1)
         with torch_run(context):
-            network = TwoTower(self.config.shape, side.astype(np.float32), self.config.dropout)
-            Fit(network, self.config, frame, context).run()
+            acted = item_counts(frame.interactions, frame.n_items) > 0
+            network = TwoTower(
+                self.config.shape, side.astype(np.float32), acted, self.config.dropout
+            )
+            report = Fit(network, self.config, frame, context).run()
             with torch.no_grad():
                 rows = torch.arange(frame.n_items)
                 vectors = network.encode_items(rows).numpy()
-        return DeepModel(
-            self.name, self.config.shape, embedder, topic_ids, network.export(), vectors
+        weights = network.export()
+        return (
+            DeepModel(self.name, self.config.shape, embedder, topic_ids, weights, vectors),
+            report,
         )
 
 
@@ -84,8 +96,9 @@ class Fit:
         self.network, self.config, self.context = network, config, context
         self.generator = np.random.Generator(np.random.PCG64(context.seed))
         self.sequences = make_sequences(frame.interactions, frame.n_items)
-        counts = item_counts(frame.interactions, frame.n_items) + 1.0
-        self.sampling = (counts**0.75 / (counts**0.75).sum()).astype(np.float64)
+        counts = item_counts(frame.interactions, frame.n_items).astype(np.float64)
+        self.acted = np.flatnonzero(counts > 0)
+        self.sampling = counts**0.75 / (counts**0.75).sum()
         self.optimiser = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -121,8 +134,7 @@ class Fit:
 
     def _loss(self, batch: Batch) -> Tensor:
         """Sampled softmax with log-Q correction (Bengio and Senécal, 2008; Yi et al., 2019)."""
-        n_items = len(self.sampling)
-        drawn = self._negatives(n_items)
+        drawn = self._negatives()
         rows, inverse = np.unique(
             np.concatenate([batch.items.ravel(), batch.targets.ravel(), drawn]),
             return_inverse=True,
@@ -137,21 +149,26 @@ class Fit:
             valid,
         )[valid]  # [P, d]
         target = where[size : 2 * size].view(batch.items.shape)[valid]
-        log_q = torch.from_numpy(np.log(self.sampling[rows] * len(drawn)).astype(np.float32))
+        share = np.maximum(self.sampling[rows] * len(drawn), 1e-12)
+        log_q = torch.from_numpy(np.log(share).astype(np.float32))
         positive = (viewers * vectors[target]).sum(dim=1)
         negative = where[2 * size :]
         logits = viewers @ vectors[negative].T  # [P, negatives]
-        if len(drawn) < n_items:
+        if len(self.acted) > self.config.negatives:
             positive = positive - log_q[target]
             logits = logits - log_q[negative]
         logits = logits.masked_fill(negative[None, :] == target[:, None], -1e9)
         joined = torch.cat([positive[:, None], logits], dim=1)
         return functional.cross_entropy(joined, torch.zeros(len(joined), dtype=torch.int64))
 
-    def _negatives(self, n_items: int) -> IntArray:
-        if n_items <= self.config.negatives:
-            return np.arange(n_items, dtype=np.int64)
-        return self.generator.choice(n_items, self.config.negatives, p=self.sampling)
+    def _negatives(self) -> IntArray:
+        """Draw items that somebody acted on; the others may be new, and are not pushed down."""
+        if len(self.acted) <= self.config.negatives:
+            return self.acted
+        edges = np.cumsum(self.sampling)
+        drawn = self.generator.random(self.config.negatives) * edges[-1]
+        rows: IntArray = np.searchsorted(edges, drawn, side="right")
+        return rows
 
 
 def _held_score(network: TwoTower, whole: Sequences, held: IntArray, by: IntArray) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import FloatArray
+from models.base import BoolArray, FloatArray
 from models.deep import N_TYPES, DeepConfig
 
 
@@ -49,13 +49,22 @@ class TwoTower(nn.Module):
     """Item tower (id + content) and viewer tower (causal transformer over item vectors)."""
 
     side: Tensor
+    acted: Tensor
 
-    def __init__(self, config: DeepConfig, side: FloatArray, dropout: float) -> None:
-        """`side` [n_items, c]: content vector and topic shares of each item."""
+    def __init__(
+        self, config: DeepConfig, side: FloatArray, acted: BoolArray, dropout: float
+    ) -> None:
+        """Set up both towers.
+
+        `side` [n_items, c]: content vector and topic shares; `acted` [n_items]: whether anybody
+        acted on the item, the others have no id of their own.
+        """
         super().__init__()
         self.config = config
         width = config.dimensions
         self.register_buffer("side", torch.from_numpy(side), persistent=False)
+        known = torch.from_numpy(acted.astype(np.float32))[:, None]
+        self.register_buffer("acted", known, persistent=False)
         self.ids = nn.Parameter(torch.randn(len(side), width) * 0.05)
         self.item = nn.Sequential(
             nn.Linear(side.shape[1], config.hidden), nn.ReLU(), nn.Linear(config.hidden, width)
@@ -67,7 +76,7 @@ class TwoTower(nn.Module):
 
     def encode_items(self, rows: Tensor, id_dropout: float = 0.0) -> Tensor:
         """Give vectors of item rows [k]: [k, d]; ids are left out with probability `id_dropout`."""
-        ids = self.ids[rows]
+        ids = self.ids[rows] * self.acted[rows]
         if self.training and id_dropout > 0.0:
             keep = torch.rand(len(rows), 1) >= id_dropout
             ids = ids * keep

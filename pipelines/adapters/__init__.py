@@ -1,0 +1,1 @@
+"""Adapters: known public data sets as people, posts, follows and events."""

@@ -1,0 +1,161 @@
+"""Ingest: from sources of rows to the event log and the catalog; safe to repeat."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+from features.segments import integers_of
+from features.workspace import Workspace
+from pipelines.adapters.registry import open_adapter
+from pipelines.console import Reporter
+from pipelines.event_loading import load_events
+from pipelines.loading import (
+    FileState,
+    KnownIds,
+    Loading,
+    load_follows,
+    load_people,
+    load_posts,
+)
+from pipelines.mapping import Mapping as FileMapping
+from pipelines.rejects import RejectFile, RowCheck
+from pipelines.rows import Kind, RowBatch, Source
+from pipelines.sources import Dataset, plain_dataset
+
+_LOADERS: Final[Mapping[Kind, Callable[[Loading, FileState, RowBatch], RowCheck]]] = {
+    Kind.PEOPLE: load_people,
+    Kind.POSTS: load_posts,
+    Kind.FOLLOWS: load_follows,
+    Kind.EVENTS: load_events,
+}
+_PROGRESS_STEPS: Final = 1000
+
+
+@dataclass(slots=True)
+class FileReport:
+    """What became of one file's rows."""
+
+    file: str
+    kind: str
+    accepted: int
+    duplicates: int
+    rejected: int
+    reasons: dict[str, int]
+    """Reason -> rejected rows, the commonest first."""
+    reject_file: str | None
+    notes: list[str]
+    seconds: float
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What one ingest did."""
+
+    dataset: str
+    adapter: str
+    files: list[FileReport] = field(default_factory=list)
+    implied_people: int = 0
+    """People that no people file names, made because other files name them."""
+    bare_posts: bool = False
+    """Posts were made of the events' post ids, without text."""
+    events_in_log: int = 0
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, object]:
+        """Give the report as plain data."""
+        return asdict(self)
+
+
+def open_dataset(
+    folder: Path | None,
+    files: Mapping[Kind, Path] | None = None,
+    mapping: FileMapping | None = None,
+    adapter: str = "auto",
+) -> Dataset:
+    """Open a known data set by its adapter, or plain files; nothing is loaded yet.
+
+    `auto` recognises a folder by its files. NotFound or InvalidInput says what is missing.
+    """
+    if folder is not None and not files:
+        known = open_adapter(folder, adapter)
+        if known is not None:
+            return known
+    return plain_dataset(folder, files or {}, mapping)
+
+
+def ingest(workspace: Workspace, dataset: Dataset, reporter: Reporter) -> IngestReport:
+    """Load a data set; rows that do not fit go to reject files, the rest is kept.
+
+    Repeating it adds nothing: people, posts and follows are known by their ids, events by their
+    event id. When it returns, all that it reports as accepted is on disk.
+    """
+    start = perf_counter()
+    loading = _begin(workspace, dataset)
+    report = IngestReport(dataset.name, dataset.adapter, bare_posts=loading.bare_posts)
+    for source in sorted(dataset.sources, key=lambda source: list(Kind).index(source.kind)):
+        with reporter.progress(source.name, total=_PROGRESS_STEPS) as advance:
+            report.files.append(_load_file(loading, source, advance))
+    workspace.log.compact()
+    _remember(workspace, dataset, loading)
+    report.implied_people = loading.implied_people
+    report.events_in_log = workspace.log.last_seq
+    report.seconds = round(perf_counter() - start, 3)
+    return report
+
+
+def _begin(workspace: Workspace, dataset: Dataset) -> Loading:
+    people = KnownIds(integers_of(workspace.catalog.people(), "person_id"))
+    posts = integers_of(workspace.catalog.posts(), "post_id")
+    has_posts_file = any(source.kind is Kind.POSTS for source in dataset.sources)
+    bare = not has_posts_file and (
+        len(posts) == 0 or workspace.meta_get("posts") == '"from events"'
+    )
+    if bare:
+        # Kept before the first bare post: a repeated ingest must not take them for real ones.
+        workspace.meta_set("posts", '"from events"')
+    elif has_posts_file:
+        workspace.meta_set("posts", '"from a file"')
+    return Loading(workspace, people, KnownIds(posts), bare)
+
+
+def _load_file(loading: Loading, source: Source, advance: Callable[[int], None]) -> FileReport:
+    start = perf_counter()
+    state = FileState(source)
+    rejects = RejectFile(loading.workspace.home, source.name)
+    load, shown = _LOADERS[source.kind], 0
+    try:
+        for batch in source.batches:
+            rejects.take(batch, load(loading, state, batch))
+            steps = int(batch.done * _PROGRESS_STEPS) - shown
+            advance(steps)
+            shown += steps
+    finally:
+        rejects.close()
+    return FileReport(
+        file=source.name,
+        kind=source.kind.value,
+        accepted=state.accepted,
+        duplicates=state.duplicates,
+        rejected=rejects.count,
+        reasons=dict(rejects.reasons.most_common()),
+        reject_file=str(rejects.path) if rejects.count else None,
+        notes=state.notes,
+        seconds=round(perf_counter() - start, 3),
+    )
+
+
+def _remember(workspace: Workspace, dataset: Dataset, loading: Loading) -> None:
+    """Keep what is known of the data as a whole, for splits and for what may be claimed."""
+    before = json.loads(workspace.meta_get("dataset") or "{}")
+    facts = {
+        "name": dataset.name,
+        "adapter": dataset.adapter,
+        "split": {"kind": dataset.split},
+        "has_impressions": bool(before.get("has_impressions")) or loading.exposure_events > 0,
+        "licence": dataset.licence,
+        "notes": dataset.notes,
+    }
+    workspace.meta_set("dataset", json.dumps(facts))

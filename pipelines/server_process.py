@@ -1,0 +1,79 @@
+"""Runs `headwater serve` as a process of its own for the length of a block."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Final
+
+from contracts.errors import Unavailable
+from pipelines.platform_client import PlatformClient
+
+START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+
+@contextmanager
+def serving(
+    home: Path, token: str, port: int, settings: Mapping[str, str], log: Path
+) -> Iterator[RunningServer]:
+    """Start a server on a home folder and wait until it is ready; it ends with the block.
+
+    Its log goes to a file. Unavailable where it does not start.
+    """
+    environment = {**os.environ, **settings, "HEADWATER_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pipelines", "serve", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait_ready(url, token, process, log)
+            yield RunningServer(url, process, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_port(wanted: int) -> int:
+    """Give the wanted port where it is free, else another one that is."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    msg = "no port is free on 127.0.0.1"
+    raise Unavailable(msg)
+
+
+def _wait_ready(url: str, token: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = monotonic() + START_SECONDS
+    with PlatformClient(url, token) as client:
+        while not client.ready():
+            if process.poll() is not None or monotonic() > deadline:
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                msg = f"the server at {url} did not start; its last words:\n{tail}"
+                raise Unavailable(msg, hint=f"the whole log is {log}")
+            sleep(0.1)

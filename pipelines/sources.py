@@ -1,0 +1,134 @@
+"""From a folder, four flags and a mapping to sources of rows with known column names."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from contracts.errors import InvalidInput, NotFound
+from pipelines.columns import check_required, match_columns
+from pipelines.mapping import KindMapping, empty_mapping
+from pipelines.mapping import Mapping as FileMapping
+from pipelines.readers import ENDINGS, open_rows
+from pipelines.rows import Kind, RowBatch, Rows, Source
+
+SplitKind = Literal["time", "month", "order"]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChoice:
+    """Which column a field comes from, for the table that is shown."""
+
+    file: str
+    field: str
+    column: str
+    how: str
+
+
+@dataclass(slots=True)
+class Dataset:
+    """What one ingest reads, and what is known about it as a whole."""
+
+    name: str
+    sources: list[Source]
+    adapter: str = "files"
+    split: SplitKind = "time"
+    """How to split it for evaluation: by time, by whole months, or by each person's order."""
+    licence: str | None = None
+    notes: list[str] = field(default_factory=list)
+    columns: list[ColumnChoice] = field(default_factory=list)
+    unused: dict[str, list[str]] = field(default_factory=dict)
+    """File -> columns that no field takes."""
+
+
+def plain_dataset(
+    folder: Path | None, files: Mapping[Kind, Path], mapping: FileMapping | None = None
+) -> Dataset:
+    """Open people, posts, follows and events, of a folder or named one by one (these win).
+
+    NotFound or InvalidInput says which file or column is missing.
+    """
+    mapping = empty_mapping() if mapping is None else mapping
+    chosen = {kind: _choose(kind, folder, files, mapping) for kind in Kind}
+    found = {kind: path for kind, path in chosen.items() if path is not None}
+    if not found:
+        where = "no file was named" if folder is None else f"{folder} has none of the four files"
+        names = ", ".join(Kind)
+        raise NotFound(where, hint=f"files are called {names} and end in {', '.join(ENDINGS)}")
+    name = folder.resolve().name if folder is not None else next(iter(found.values())).stem
+    dataset = Dataset(name, [])
+    for kind, path in found.items():
+        dataset.sources.append(_source(dataset, kind, path, mapping[kind]))
+    return dataset
+
+
+def _choose(
+    kind: Kind, folder: Path | None, files: Mapping[Kind, Path], mapping: FileMapping
+) -> Path | None:
+    named = files.get(kind) or mapping[kind].file
+    if named is not None or folder is None:
+        return named
+    if not folder.is_dir():
+        msg = f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist"
+        raise NotFound(msg, hint="name a folder, or files with --people, --posts, --events")
+    paths = [folder / f"{kind.value}{ending}" for ending in ENDINGS]
+    present = [path for path in paths if path.exists()]
+    if len(present) > 1:
+        both = " and ".join(path.name for path in present)
+        msg = f"{folder} has {both}"
+        raise InvalidInput(msg, hint=f"name one of them with --{kind.value}")
+    return present[0] if present else None
+
+
+def _source(dataset: Dataset, kind: Kind, path: Path, mapping: KindMapping) -> Source:
+    rows = open_rows(path)
+    table = match_columns(kind, rows.columns, mapping.columns)
+    check_required(path.name, kind, rows.columns, {**table, **mapping.constants})
+    dataset.columns += [ColumnChoice(path.name, f, c, how) for f, (c, how) in table.items()]
+    dataset.columns += [
+        ColumnChoice(path.name, name, f"= {value}", "constant")
+        for name, value in mapping.constants.items()
+    ]
+    used = {column for column, _ in table.values()}
+    dataset.unused[path.name] = [name for name in rows.columns if name not in used]
+    by_column = {column: name for name, (column, _) in table.items()}
+    batches = _Renamed(rows, by_column, mapping.constants)
+    return Source(kind, path.name, batches, mapping.time_unit, mapping.words)
+
+
+@dataclass(frozen=True, slots=True)
+class _Renamed:
+    """Batches whose columns carry field names; other columns keep theirs where it is free."""
+
+    rows: Rows
+    by_column: Mapping[str, str]
+    constants: Mapping[str, str]
+
+    def __iter__(self) -> Iterator[RowBatch]:
+        for batch in self.rows.batches():
+            yield self._rename(batch)
+
+    def _rename(self, batch: RowBatch) -> RowBatch:
+        fields = {*self.by_column.values(), *self.constants}
+        columns = {}
+        for name, column in batch.columns.items():
+            new = self.by_column.get(name)
+            if new is None:
+                new = f"{name} (unused)" if name in fields else name
+            if new not in self.constants:
+                columns[new] = column
+        for name, value in self.constants.items():
+            columns[name] = pa.repeat(pa.scalar(value), len(batch.lines))
+        return RowBatch(columns, batch.lines, batch.broken, batch.done)
+
+
+def batch_of(columns: Mapping[str, Sequence[object] | pa.Array], lines: Sequence[int]) -> RowBatch:
+    """Make one batch of Python columns, for adapters."""
+    arrays = {
+        name: values if isinstance(values, pa.Array) else pa.array(values)
+        for name, values in columns.items()
+    }
+    return RowBatch(arrays, np.asarray(lines, dtype=np.int64), [], 1.0)

@@ -1,0 +1,286 @@
+"""The live cache: patched equals reloaded, and what sources and filters ask of it."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.clock import DAY_US, HOUR_US
+from contracts.events import EVENT_SCHEMA, UTC_US, EventType
+from contracts.tables import BLOCKS_SCHEMA
+from features.caches import FeatureCache
+from features.event_arrays import int_column
+from features.frames import FeatureFrames, replay
+from features.graph import Graph
+from features.materialize import materialize
+
+E = EventType
+ANN, BOB, CAT = 1, 2, 3
+
+
+def assert_equal_caches(one: FeatureCache, other: FeatureCache, now: int) -> None:
+    """Compare everything that serving reads, by id, so that slots may differ."""
+    posts, people = np.sort(one.posts.post_id), np.sort(one.people.person_id)
+    assert posts.tolist() == np.sort(other.posts.post_id).tolist()
+    assert people.tolist() == np.sort(other.people.person_id).tolist()
+    rng = np.random.default_rng(0)
+    scores = rng.random((len(posts), 3), dtype=np.float32)
+    for person in people.tolist():
+        left, right = (
+            c.feature_matrix(person, c.posts.slots_of(posts), now, scores) for c in (one, other)
+        )
+        assert left == pytest.approx(right, rel=1e-5, abs=1e-6, nan_ok=True)
+        for part in (history_of, seen_of, edges_of):
+            assert part(one, person) == part(other, person)
+    assert posts_by_velocity(one, now) == posts_by_velocity(other, now)
+    assert (
+        one.posts.post_id[one.newest(9)].tolist() == other.posts.post_id[other.newest(9)].tolist()
+    )
+    assert one.applied_seq == other.applied_seq
+
+
+def history_of(cache, person):
+    history = cache.history(person)
+    held = history.post_slots[0] >= 0
+    posts = cache.posts.post_id[history.post_slots[0][held]]
+    return posts.tolist(), history.types[0][held].tolist(), history.times_us[0][held].tolist()
+
+
+def seen_of(cache, person):
+    mask = cache.seen_mask(person, np.arange(len(cache.posts)))
+    return sorted(cache.posts.post_id[mask].tolist())
+
+
+def edges_of(cache, person):
+    parts = (cache.followees(person), *cache.hidden_authors(person))
+    return [sorted(cache.people.person_id[part].tolist()) for part in parts]
+
+
+def posts_by_velocity(cache, now):
+    return cache.posts.post_id[cache.trending(now, 10)].tolist()
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 10**6), st.integers(1, 80), st.integers(0, 400))
+def test_patched_equals_reloaded(world, filled, seed, size, materialized_events):
+    """In any batch size, from a checkpoint anywhere in the log, and from none.
+
+    A late event also arrives late: the log's order is that in which events became known.
+    """
+    frames = world(seed, events=200)
+    known = frames.events.sort_by([("known_time", "ascending"), ("seq", "ascending")])
+    first = known.slice(0, materialized_events)
+    with TemporaryDirectory() as home:
+        start = FeatureFrames(first, frames.posts, frames.people, frames.follows)
+        with filled(Path(home), start) as workspace:
+            live = FeatureCache.load(workspace)
+            materialize(workspace)
+            workspace.log.append(known.slice(materialized_events).select(EVENT_SCHEMA.names))
+            while (tail := workspace.log.tail(live.applied_seq, size)).num_rows:
+                live.apply(tail, workspace)
+            now = int(int_column(frames.events, "event_time").max()) + HOUR_US
+            assert_equal_caches(live, FeatureCache.load(workspace), now)
+            replayed = FeatureCache(
+                replay(FeatureFrames.read(workspace)), applied_seq=live.applied_seq
+            )
+            assert_equal_caches(live, replayed, now)
+
+
+@pytest.fixture
+def site(tmp_path, t0, log_of, posts_of, people_of, filled):
+    """Bob wrote 11 and 12, Cat 13, a day ago; nothing has happened."""
+    frames = FeatureFrames(
+        log_of([]),
+        posts_of([11, 12, 13], [BOB, BOB, CAT], [[5], [6], [5]], [t0, t0 + 5, t0 + 3]),
+        people_of([ANN, BOB, CAT]),
+    )
+    with filled(tmp_path, frames) as workspace:
+        cache = FeatureCache.load(workspace)
+
+        def happen(*rows, **changes):
+            events = log_of(list(rows), first_seq=workspace.log.last_seq + 1)
+            workspace.write(events.select(EVENT_SCHEMA.names), **changes)
+            cache.apply(workspace.log.tail(cache.applied_seq), workspace)
+
+        yield SimpleNamespace(workspace=workspace, cache=cache, happen=happen, now=t0 + DAY_US)
+
+
+def test_the_next_request_knows_the_last_like(site):
+    version = site.cache.version
+    site.happen((E.LIKE, ANN, 11, None, site.now, site.now))
+    assert history_of(site.cache, ANN) == ([11], [E.LIKE], [site.now])
+    assert site.cache.history_version(ANN) == 1
+    assert site.cache.version == version + 1
+    assert seen_of(site.cache, ANN) == [11]
+    site.happen((E.UNLIKE, ANN, 11, None, site.now + 1, site.now + 1))
+    assert history_of(site.cache, ANN) == ([], [], [])
+    assert site.cache.history_version(ANN) == 2
+
+
+def test_a_new_post_by_a_new_person_is_there_at_once(site, posts_of):
+    site.happen(
+        (E.POST_CREATED, 77, 21, None, site.now, site.now),
+        posts=posts_of([21], [77], [[6]], [site.now]),
+    )
+    slot = int(site.cache.posts.slots_of(np.array([21]))[0])
+    author = np.array([site.cache.viewer_slot(77)], np.int32)
+    assert site.cache.newest(1).tolist() == [slot]
+    assert site.cache.recent_by_authors(author).tolist() == [slot]
+    assert slot in site.cache.trending(site.now + 1, 10)
+    assert site.cache.posts.author_ids(np.array([slot])).tolist() == [77]
+
+
+def test_an_edited_post_changes_and_stays_one(site, posts_of):
+    edited = posts_of([11], [BOB], [[6, 7]], [site.now - DAY_US], ["is it edited?"])
+    site.happen((E.POST_EDITED, BOB, 11, None, site.now, site.now), posts=edited)
+    slot = int(site.cache.posts.slots_of(np.array([11]))[0])
+    assert (site.cache.posts.topics[slot] >= 0).sum() == 2
+    assert site.cache.posts.text_stats[slot, 3] == 1.0
+    assert len(site.cache.newest(10)) == 3
+
+
+def test_a_deleted_post_leaves_every_list(site):
+    site.happen((E.POST_DELETED, BOB, 12, None, site.now, site.now), deleted_posts=[12])
+    slot = site.cache.posts.slots_of(np.array([12]))[0]
+    bob = np.array([site.cache.viewer_slot(BOB)], np.int32)
+    assert site.cache.posts.deleted[slot]
+    assert slot not in site.cache.newest(10)
+    assert slot not in site.cache.trending(site.now, 10)
+    assert slot not in site.cache.recent_by_authors(bob)
+
+
+def test_follow_block_mute_and_their_undoing(site):
+    now = site.now
+    site.happen(
+        (E.FOLLOW, ANN, None, BOB, now, now), (E.BLOCK, CAT, None, ANN, now, now),
+        (E.MUTE, ANN, None, BOB, now, now),
+    )  # fmt: skip
+    assert edges_of(site.cache, ANN) == [[BOB], [CAT], [BOB]]
+    assert edges_of(site.cache, CAT) == [[], [ANN], []]
+    bob = site.cache.viewer_slot(BOB)
+    assert site.cache.graph.followers[bob] == 1
+    site.happen(
+        (E.UNFOLLOW, ANN, None, BOB, now + 1, now + 1),
+        (E.UNBLOCK, CAT, None, ANN, now + 1, now + 1),
+    )
+    assert edges_of(site.cache, ANN) == [[], [], [BOB]]
+    assert site.cache.graph.followers[bob] == 0
+
+
+def test_blocks_of_the_catalog_are_loaded(site):
+    rows = pa.table(
+        {"blocker_id": [ANN, ANN], "blocked_id": [BOB, CAT], "kind": ["block", "mute"],
+         "since": pa.array([1, 1]).cast(UTC_US)}, schema=BLOCKS_SCHEMA,
+    )  # fmt: skip
+    site.workspace.catalog.set_blocks(rows)
+    assert edges_of(FeatureCache.load(site.workspace), ANN) == [[], [BOB], [CAT]]
+
+
+def test_an_erased_person_leaves_nothing_behind(site):
+    now = site.now
+    site.happen(
+        (E.LIKE, ANN, 11, None, now, now), (E.FOLLOW, ANN, None, BOB, now, now),
+        (E.FOLLOW, BOB, None, ANN, now, now), (E.BLOCK, CAT, None, ANN, now, now),
+    )  # fmt: skip
+    site.happen((E.PERSON_ERASED, ANN, None, None, now + 1, now + 1), erased_people=[ANN])
+    for cache in (site.cache, FeatureCache.load(site.workspace)):
+        assert history_of(cache, ANN) == ([], [], [])
+        assert edges_of(cache, ANN) == edges_of(cache, BOB) == edges_of(cache, CAT) == [[], [], []]
+        assert cache.graph.followers[cache.viewer_slot(BOB)] == 0
+        slots = cache.posts.slots_of(np.array([11]))
+        row = cache.feature_matrix(ANN, slots, now + 2, np.zeros((1, 3), np.float32))[0]
+        assert row[24] == 0.0  # viewer_like_7d
+        assert row[3] > 0.6  # what the post met stays
+
+
+def test_seen_counts_impressions_only_from_the_wanted_number(site):
+    now = site.now
+    site.happen(
+        (E.IMPRESSION, ANN, 11, None, now, now), (E.IMPRESSION, ANN, 12, None, now, now),
+        (E.IMPRESSION, ANN, 12, None, now + 1, now + 1), (E.VIEW, ANN, 13, None, now, now),
+    )  # fmt: skip
+    slots = site.cache.posts.slots_of(np.array([11, 12, 13, 99]))
+    assert site.cache.seen_mask(ANN, slots).tolist() == [True, True, True, False]
+    twice = site.cache.seen_mask(ANN, slots, min_impressions=2)
+    assert twice.tolist() == [False, True, True, False]
+    assert not site.cache.seen_mask(BOB, slots).any()
+    assert not site.cache.seen_mask(12345, slots).any()
+    assert site.cache.impressions(slots[:3]).tolist() == [1.0, 2.0, 0.0]
+
+
+def test_trends_keep_their_order_long_after(site):
+    now = site.now
+    site.happen(
+        (E.LIKE, ANN, 11, None, now, now), (E.LIKE, CAT, 11, None, now, now),
+        (E.LIKE, ANN, 13, None, now, now),
+    )  # fmt: skip
+    for later in (now, now + 9000 * DAY_US):
+        assert posts_by_velocity(site.cache, later) == [11, 13, 12]
+    assert site.cache.trending(now, 1).shape == (1,)
+    assert site.cache.trending(now, 0).shape == (0,)
+
+
+def test_events_of_unknown_posts_and_people_do_no_harm(site):
+    site.happen((E.LIKE, 555, 9999, None, site.now, site.now))
+    assert site.cache.viewer_slot(555) >= 0
+    assert history_of(site.cache, 555) == ([], [], [])
+    assert site.cache.applied_seq == 1
+    site.cache.apply(site.workspace.log.tail(1), site.workspace)
+    assert site.cache.applied_seq == 1
+
+
+def test_an_empty_workspace_loads(tmp_path, filled, log_of, posts_of, people_of):
+    frames = FeatureFrames(log_of([]), posts_of([], [], [], []), people_of([]))
+    with filled(tmp_path, frames) as workspace:
+        cache = FeatureCache.load(workspace)
+        assert len(cache.posts) == 0
+        assert cache.trending(1, 5).shape == cache.newest(5).shape == (0,)
+        slots, scores = np.full(2, -1), np.zeros((2, 3), np.float32)
+        assert np.isnan(cache.feature_matrix(1, slots, 5, scores)).all()
+        assert materialize(workspace).snapshots == 0
+        assert len(FeatureCache.load(workspace).people) == 0
+
+
+def test_loading_up_to_a_place_in_the_log(world, filled, tmp_path):
+    with filled(tmp_path, world(4)) as workspace:
+        materialize(workspace)
+        part = FeatureCache.load(workspace, up_to_seq=100)
+        expected = replay(FeatureFrames.read(workspace, up_to_seq=100))
+        now = 1_701_500_000_000_000
+        assert part.applied_seq == 100
+        assert_equal_caches(part, FeatureCache(expected, applied_seq=100), now)
+
+
+edge = st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from(["F", "U", "B", "N", "M"]))
+
+
+@given(st.lists(edge, max_size=40), st.integers(1, 40))
+def test_the_graph_follows_sets(changes, size):
+    from features.event_arrays import EventArrays
+    from features.graph import EdgeChanges
+
+    kinds = {"F": E.FOLLOW, "U": E.UNFOLLOW, "B": E.BLOCK, "N": E.UNBLOCK, "M": E.MUTE}
+    types = np.array([kinds[k] for _, _, k in changes], np.int8)
+    ends = np.array([(a, b) for a, b, _ in changes], np.int64).reshape(-1, 2)
+    times = np.arange(len(changes))
+    events = EventArrays(types, ends[:, 0], np.full(len(changes), -1), ends[:, 1], times, times)
+    graph = Graph(6)
+    for start in range(0, len(changes), size):
+        graph.apply(EdgeChanges.of(events.slice(start, start + size)))
+    follows, blocks, mutes = set(), set(), set()
+    for a, b, kind in changes:
+        if a != b:
+            {"F": follows.add, "U": follows.discard, "B": blocks.add, "M": mutes.add,
+             "N": lambda pair: (blocks.discard(pair), mutes.discard(pair))}[kind]((a, b))  # fmt: skip
+    for person in range(6):
+        assert set(graph.followees(person).tolist()) == {b for a, b in follows if a == person}
+        assert set(graph.blocked(person).tolist()) == {b for a, b in blocks if a == person}
+        assert set(graph.blocked_by(person).tolist()) == {a for a, b in blocks if b == person}
+        assert set(graph.muted(person).tolist()) == {b for a, b in mutes if a == person}
+        assert graph.follows[person] == sum(a == person for a, _ in follows)
+        assert graph.followers[person] == sum(b == person for _, b in follows)

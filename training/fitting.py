@@ -1,0 +1,142 @@
+"""Fit every model on one frame and choose on validation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from models.base import (
+    Family,
+    ItemHistories,
+    RetrievalModel,
+    TrainingContext,
+    TrainingFrame,
+    VectorModel,
+)
+from models.baselines import Popularity, RandomOrder
+from models.collaborative import FactorModel
+from models.content import ContentModel
+from models.deep import DeepModel
+from models.neighbours import ItemKnn
+from training.config import TrainingConfig
+from training.metrics import top_k
+from training.recipes.baselines import PopularityRecipe, RandomRecipe
+from training.recipes.collaborative import AlsRecipe, BprRecipe, ItemKnnRecipe
+from training.recipes.content import ContentRecipe, reweighed
+from training.recipes.deep import DeepRecipe
+from training.scoring import Exam, ranked_lists
+from training.stages import StageClock
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """All models of one fit."""
+
+    popularity: Popularity
+    random: RandomOrder
+    item_knn: ItemKnn
+    als: FactorModel
+    bpr: FactorModel
+    content: ContentModel
+    deep: DeepModel
+    deep_epochs: int
+    """Passes after which the deep family was best."""
+
+    def families(self, collaborative: str) -> dict[Family, VectorModel]:
+        """Give the three families, the collaborative one by the name of its model."""
+        factors = self.als if collaborative == "als" else self.bpr
+        return {
+            Family.COLLABORATIVE: factors,
+            Family.CONTENT: self.content,
+            Family.DEEP: self.deep,
+        }
+
+    def baselines(self) -> dict[str, RetrievalModel]:
+        """Give the models of the table that are no family."""
+        return {
+            "random": self.random,
+            "popularity": self.popularity,
+            "item_knn": self.item_knn,
+            "als": self.als,
+            "bpr": self.bpr,
+        }
+
+
+def fit_models(
+    frame: TrainingFrame,
+    config: TrainingConfig,
+    clock: StageClock,
+    *,
+    suffix: str = "",
+    deep_epochs: int | None = None,
+) -> Models:
+    """Fit all models; `deep_epochs` fixes the deep family's passes, with nobody held out."""
+    context = TrainingContext(config.seed, config.threads)
+    with clock.stage(f"baselines{suffix}"):
+        popularity = PopularityRecipe(config.popularity).fit(frame, context)
+        random = RandomRecipe().fit(frame, context)
+    with clock.stage(f"item_knn{suffix}"):
+        item_knn = ItemKnnRecipe(config.item_knn).fit(frame, context)
+    with clock.stage(f"als{suffix}"):
+        als = AlsRecipe(config.als).fit(frame, context)
+    with clock.stage(f"bpr{suffix}"):
+        bpr = BprRecipe(config.bpr).fit(frame, context)
+    with clock.stage(f"content{suffix}"):
+        content = ContentRecipe(config.content).fit(frame, context)
+    with clock.stage(f"deep{suffix}"):
+        chosen = config.deep
+        if deep_epochs is not None:
+            chosen = chosen.model_copy(
+                update={"epochs": deep_epochs, "patience": deep_epochs, "held_people": 0}
+            )
+        limited = replace(context, time_budget_seconds=config.deep_seconds)
+        deep, report = DeepRecipe(chosen).fit_reported(frame, limited)
+    return Models(popularity, random, item_knn, als, bpr, content, deep, report.best_epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What validation decided about the families."""
+
+    collaborative: str
+    prior_weight: float
+    validation: Mapping[str, float]
+    """NDCG@20 of everything that was compared."""
+
+
+def choose_families(models: Models, exam: Exam, config: TrainingConfig) -> Choice:
+    """Pick ALS or BPR, and the content family's prior weight, by NDCG@20 on validation."""
+
+    def score(model: RetrievalModel) -> float:
+        def scorer(histories: ItemHistories, _: slice) -> Any:
+            return model.score_all(histories)
+
+        return exam.ndcg(ranked_lists(exam, scorer, 20))
+
+    factors = {"als": score(models.als), "bpr": score(models.bpr)}
+    priors = {w: score(reweighed(models.content, w)) for w in config.content_priors}
+    weight = max(priors, key=lambda w: (priors[w], -w)) if priors else config.content.prior_weight
+    named = {f"content, prior {w:g}": value for w, value in priors.items()}
+    return Choice(max(factors, key=factors.__getitem__), weight, {**factors, **named})
+
+
+def apply_choice(models: Models, choice: Choice) -> tuple[Models, dict[Family, VectorModel]]:
+    """Give the models as chosen, and the three families."""
+    chosen = replace(models, content=reweighed(models.content, choice.prior_weight))
+    return chosen, chosen.families(choice.collaborative)
+
+
+def family_configs(config: TrainingConfig, choice: Choice) -> dict[Family, BaseModel]:
+    """Give the configuration that each family was fitted with."""
+    content = config.content.model_copy(update={"prior_weight": choice.prior_weight})
+    factors = config.als if choice.collaborative == "als" else config.bpr
+    return {Family.COLLABORATIVE: factors, Family.CONTENT: content, Family.DEEP: config.deep}
+
+
+def top_lists(exam: Exam, model: RetrievalModel, k: int) -> Any:
+    """Rank all items for each query by one model."""
+    return ranked_lists(exam, lambda histories, _: model.score_all(histories), k)
+
+
+__all__ = ["Choice", "Models", "apply_choice", "choose_families", "family_configs", "fit_models"]
