@@ -1,7 +1,8 @@
 """The whole state on disk, in Parquet, so that a server starts without replaying the log.
 
 A checkpoint is a folder that is written whole, then named by one small file that is replaced at
-once; the catalog stays the truth about posts and people, the checkpoint holds what events did.
+once. It holds what events did, and a copy of the catalog that is used while no bulk load has
+changed the catalog since; what the API changes is in the log after the checkpoint.
 """
 
 import json
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from contracts.events import LOG_SCHEMA
 from features.counters import CounterState
 from features.event_arrays import int_column
 from features.frames import FeatureFrames, catalog_edges, entity_state
@@ -26,8 +28,9 @@ from features.transforms import count_posts
 from features.views import AUTHOR_POSTS_COLUMN, FEATURE_HASH, WINDOW_HOURS
 from features.workspace import Workspace
 
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 _POINTER: Final = "checkpoint.json"
+_ENTITIES: Final = ("posts", "people", "follows", "blocks")
 
 
 class Checkpoint(NamedTuple):
@@ -37,9 +40,14 @@ class Checkpoint(NamedTuple):
     seq: int
 
 
-def write_checkpoint(home: Path, state: FeatureState, edges: EdgeChanges, seq: int) -> Path:
-    """Store a state and the last change of each edge in the log; gives the folder."""
-    root = home / "features"
+def write_checkpoint(
+    workspace: Workspace, frames: FeatureFrames, state: FeatureState, edges: EdgeChanges, seq: int
+) -> Path:
+    """Store a state and the last change of each edge in the log; gives the folder.
+
+    The entities of `frames` must have been read after the log stood at `seq`.
+    """
+    root = workspace.home / "features"
     name = f"checkpoint-{seq:020d}"
     folder = root / f".{name}.tmp"
     shutil.rmtree(folder, ignore_errors=True)
@@ -62,10 +70,15 @@ def write_checkpoint(home: Path, state: FeatureState, edges: EdgeChanges, seq: i
         "opens": edges.opens,
         "visible_us": edges.visible_us,
     }))  # fmt: skip
+    for part in _ENTITIES:
+        _write(folder, f"catalog-{part}", getattr(frames, part))
     shutil.rmtree(root / name, ignore_errors=True)
     folder.rename(root / name)
     sync_folder(root)
-    pointer = {"layout": _LAYOUT, "features": FEATURE_HASH, "seq": seq, "folder": name}
+    pointer = {
+        "layout": _LAYOUT, "features": FEATURE_HASH, "seq": seq, "folder": name,
+        "bulk_version": workspace.bulk_version,
+    }  # fmt: skip
     write_durably(root / _POINTER, json.dumps(pointer).encode())
     for old in root.glob("checkpoint-*"):
         if old.name != name:
@@ -76,14 +89,14 @@ def write_checkpoint(home: Path, state: FeatureState, edges: EdgeChanges, seq: i
 def read_checkpoint(workspace: Workspace, *, up_to_seq: int | None = None) -> Checkpoint | None:
     """Read the checkpoint; None where there is none, or it is of other code or beyond the place.
 
-    People and posts come from the catalog, which is read first: what changes meanwhile is in the
-    log after the checkpoint.
+    After a bulk load people and posts come from the catalog, which is read first: what changes
+    meanwhile is in the log after the checkpoint.
     """
     pointer = _pointer(workspace.home)
     if pointer is None or (up_to_seq is not None and pointer["seq"] > up_to_seq):
         return None
     folder = workspace.home / "features" / pointer["folder"]
-    frames = FeatureFrames.entities(workspace)
+    frames = _entities(workspace, folder, pointer)
     tables = {
         name: pq.read_table(folder / f"{name}.parquet")
         for name in ("posts", "people", "history", "seen", "edges")
@@ -96,6 +109,13 @@ def read_checkpoint(workspace: Workspace, *, up_to_seq: int | None = None) -> Ch
     _restore_ring(state, state.histories.seen, tables["seen"])
     _restore_edges(state, frames, tables["edges"])
     return Checkpoint(state, pointer["seq"])
+
+
+def _entities(workspace: Workspace, folder: Path, pointer: dict[str, Any]) -> FeatureFrames:
+    if workspace.bulk_version != pointer["bulk_version"]:
+        return FeatureFrames.entities(workspace)
+    copies = {p: pq.read_table(folder / f"catalog-{p}.parquet") for p in _ENTITIES}
+    return FeatureFrames(events=LOG_SCHEMA.empty_table(), **copies)
 
 
 def _pointer(home: Path) -> dict[str, Any] | None:

@@ -38,29 +38,19 @@ class IdMap:
         Not inside an open transaction: the ids would vanish with its rollback.
         """
         found = self.lookup(namespace, external)
-        if not (found == UNKNOWN_ID).any():
-            return found
-        with self._database.write() as connection:
-            if self._database.nested:
-                msg = "intern ids before the transaction that uses them"
-                raise RuntimeError(msg)
-            found = self.lookup(namespace, external)
-            missing = np.flatnonzero(found == UNKNOWN_ID)
-            new = list(dict.fromkeys(external[i] for i in missing.tolist()))
-            last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name='ids'").fetchone()
-            first_id = (last[0] if last else 0) + 1
-            connection.executemany(
-                "INSERT INTO ids (id, namespace, external) VALUES (?, ?, ?)",
-                zip(range(first_id, first_id + len(new)), repeat(namespace.value), new),
-            )
-        return self.lookup(namespace, external)
+        missing = np.flatnonzero(found == UNKNOWN_ID)
+        if len(missing):
+            found[missing] = self._make(namespace, [external[i] for i in missing.tolist()])
+        return found
 
     def lookup(self, namespace: Namespace, external: Sequence[str]) -> Ids:
         """Give ids [n] of external ids [n]; `UNKNOWN_ID` where the table has none."""
         found = self._from_memory(namespace, external)
-        if (found == UNKNOWN_ID).any():
+        missing = np.flatnonzero(found == UNKNOWN_ID)
+        if len(missing):
             self._refresh()
-            found = self._from_memory(namespace, external)
+            rest = [external[i] for i in missing.tolist()]
+            found[missing] = self._from_memory(namespace, rest)
         return found
 
     def external(self, namespace: Namespace, ids: Ids) -> list[str]:
@@ -84,6 +74,25 @@ class IdMap:
         with self._lock:
             table = dict(self._by_id[namespace.value])
         return np.fromiter(table.keys(), dtype=np.int64, count=len(table)), list(table.values())
+
+    def _make(self, namespace: Namespace, external: list[str]) -> Ids:
+        with self._database.write() as connection:
+            if self._database.nested:
+                msg = "intern ids before the transaction that uses them"
+                raise RuntimeError(msg)
+            # Once more under the write lock: another thread may have made some meanwhile.
+            found = self.lookup(namespace, external)
+            missing = np.flatnonzero(found == UNKNOWN_ID).tolist()
+            new = list(dict.fromkeys(external[i] for i in missing))
+            last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name='ids'").fetchone()
+            first_id = (last[0] if last else 0) + 1
+            connection.executemany(
+                "INSERT INTO ids (id, namespace, external) VALUES (?, ?, ?)",
+                zip(range(first_id, first_id + len(new)), repeat(namespace.value), new),
+            )
+        made = dict(zip(new, range(first_id, first_id + len(new)), strict=True))
+        found[missing] = [made[external[i]] for i in missing]
+        return found
 
     def _from_memory(self, namespace: Namespace, external: Sequence[str]) -> Ids:
         table = self._by_external[namespace.value]

@@ -92,7 +92,7 @@ def materialize(
         if progress is not None:
             progress(done, len(times))
     rows = {name: writer.close() for name, writer in writers.items()}
-    write_checkpoint(workspace.home, state, EdgeChanges.of(events).latest(), seq)
+    write_checkpoint(workspace, frames, state, EdgeChanges.of(events).latest(), seq)
     end_us = times[-1] if times else 0
     return Materialized(seq, end_us, len(times), rows, perf_counter() - started)
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Final, Self, TypedDict, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ from features.event_log import Appended, EventLog
 from features.identity import IdMap
 from features.segments import integers_of, times_of
 from features.storage import Database, WriterLock, check_layout
+
+_BULK_VERSION: Final = "bulk_version"
 
 
 class EntityChanges(TypedDict, total=False):
@@ -82,6 +85,7 @@ class Workspace:
             self._change_entities(changes, _batch_time(events))
             if events is not None:
                 return self.log.append(events)
+            self.note_bulk_load()
         return Appended(0, 0, self.log.last_seq)
 
     @contextmanager
@@ -100,6 +104,15 @@ class Workspace:
         """Write a small setting of the data."""
         with self._database.write() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    @property
+    def bulk_version(self) -> str:
+        """Name the state of what bulk loads put into the catalog, of which no event tells."""
+        return self.meta_get(_BULK_VERSION) or ""
+
+    def note_bulk_load(self) -> None:
+        """Say that the catalog changes, or has changed, without events."""
+        self.meta_set(_BULK_VERSION, token_hex(8))
 
     def close(self) -> None:
         """Close the database and let another process write."""

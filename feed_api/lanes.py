@@ -30,7 +30,7 @@ class Lane:
 
         A call whose caller has gone away before it began is dropped.
         """
-        if False:
+        if self.pending >= self.limit:
             msg = f"{self.pending} requests wait for the {self.name} already"
             raise Overloaded(msg, hint="try again in a second")
         self.pending += 1

@@ -134,6 +134,8 @@ class ItemHistories:
     """[Q]."""
     disliked: IntArray | None = None
     """[Q, D] item rows that the viewer hid or reported; -1 is none."""
+    deduplicated: bool = False
+    """True where each item stands once already: what `distinct` gives."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -142,7 +144,12 @@ class ItemHistories:
         """Pick some viewers."""
         disliked = None if self.disliked is None else self.disliked[index]
         return ItemHistories(
-            self.rows[index], self.types[index], self.times_us[index], self.now_us[index], disliked
+            self.rows[index],
+            self.types[index],
+            self.times_us[index],
+            self.now_us[index],
+            disliked,
+            self.deduplicated,
         )
 
     def distinct(self) -> "ItemHistories":
@@ -150,12 +157,14 @@ class ItemHistories:
 
         A click and the like that follows it say one thing about one post.
         """
+        if self.deduplicated:
+            return self
         same = self.rows[:, :, None] == self.rows[:, None, :]  # [Q, H, H]
         later = np.triu(same, k=1).any(axis=2)
         strongest = np.where(same, STRENGTH[self.types][:, None, :], -1.0).argmax(axis=2)
         types = np.take_along_axis(self.types, strongest, axis=1)
         rows = np.where(later, -1, self.rows)
-        return ItemHistories(rows, types, self.times_us, self.now_us, self.disliked)
+        return ItemHistories(rows, types, self.times_us, self.now_us, self.disliked, True)
 
     @classmethod
     def empty(cls, queries: int, now_us: int = 0) -> "ItemHistories":

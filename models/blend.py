@@ -27,8 +27,14 @@ class RetrievalBlend:
             known |= there
         return np.where(known, total, np.float32(np.nan))
 
-    def score_all(
-        self, families: Mapping[Family, VectorModel], histories: ItemHistories
-    ) -> FloatArray:
+
+@dataclass(frozen=True, slots=True)
+class BlendedFamilies:
+    """A blend bound to its families, so that it scores all items as a model does."""
+
+    blend: RetrievalBlend
+    families: Mapping[Family, VectorModel]
+
+    def score_all(self, histories: ItemHistories) -> FloatArray:
         """Score all items by the blend, [Q, n_items]."""
-        return self.combine({f: model.score_all(histories) for f, model in families.items()})
+        return self.blend.combine({f: m.score_all(histories) for f, m in self.families.items()})

@@ -39,7 +39,7 @@ COMMANDS: Final = (
     CommandRow(
         "data describe",
         "pipelines.commands.data:describe",
-        "Say what came in, and warn about what will hurt.",
+        "Say what came in: counts, span, density, distributions; and warn about what will hurt.",
         _DATA,
     ),
     CommandRow(
@@ -51,7 +51,7 @@ COMMANDS: Final = (
     CommandRow(
         "simulate world",
         "pipelines.commands.simulate:world",
-        "Generate a small world with known truth, as files to ingest.",
+        "Generate a small world with known truth: people, posts, follows and what they did.",
         _DATA,
     ),
     CommandRow(
@@ -90,7 +90,7 @@ COMMANDS: Final = (
     CommandRow(
         "serve",
         "pipelines.commands.serve:serve",
-        "Serve the feed API over HTTP.",
+        "Serve the feed API over HTTP until SIGTERM or Ctrl-C.",
         _FEEDS,
     ),
     CommandRow(
@@ -126,17 +126,25 @@ COMMANDS: Final = (
     CommandRow(
         "keys create",
         "pipelines.commands.keys:create",
-        "Make an API key; it is shown once.",
+        "Make an API key. It is shown once: only a hash of it is stored.",
         _OPERATE,
     ),
-    CommandRow("keys revoke", "pipelines.commands.keys:revoke", "Revoke an API key.", _OPERATE),
     CommandRow(
-        "keys list", "pipelines.commands.keys:list_keys", "List API keys, never secrets.", _OPERATE
+        "keys revoke",
+        "pipelines.commands.keys:revoke",
+        "Revoke an API key for good; running servers refuse it within five seconds.",
+        _OPERATE,
+    ),
+    CommandRow(
+        "keys list",
+        "pipelines.commands.keys:list_keys",
+        "List API keys and what they may do; never what lets someone in.",
+        _OPERATE,
     ),
     CommandRow(
         "crashtest",
         "pipelines.commands.crashtest:crashtest",
-        "Kill the writer at random moments and count what was lost or doubled.",
+        "Kill -9 the writer at random moments; nothing acknowledged may be lost, nothing doubled.",
         _OPERATE,
     ),
 )

@@ -79,7 +79,7 @@ class Fields:
         texts = self.texts(name)
         fits = pc.match_substring_regex(texts, _WHOLE)
         numbers = pc.if_else(fits, texts, None).cast(pa.float64()).cast(pa.int64())
-        small = pc.and_(fits, pc.less_equal(numbers, 32_767))
+        small = pc.and_kleene(fits, pc.less_equal(numbers, 32_767))
         self.check.reject(
             _mask(pc.invert(small).fill_null(False)), f"{name} is no whole number 0..32767"
         )

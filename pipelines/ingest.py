@@ -93,11 +93,13 @@ def ingest(workspace: Workspace, dataset: Dataset, reporter: Reporter) -> Ingest
     event id. When it returns, all that it reports as accepted is on disk.
     """
     start = perf_counter()
+    workspace.note_bulk_load()  # before and after: a killed load has changed the catalog too
     loading = _begin(workspace, dataset)
     report = IngestReport(dataset.name, dataset.adapter, bare_posts=loading.bare_posts)
     for source in sorted(dataset.sources, key=lambda source: list(Kind).index(source.kind)):
         with reporter.progress(source.name, total=_PROGRESS_STEPS) as advance:
             report.files.append(_load_file(loading, source, advance))
+    workspace.note_bulk_load()
     workspace.log.compact()
     _remember(workspace, dataset, loading)
     report.implied_people = loading.implied_people

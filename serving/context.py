@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from contracts.policy import Policy
 from contracts.query import FeedQuery
 from features.history import Histories
+from models.base import ItemHistories
 
 
 @dataclass(slots=True)
@@ -35,6 +36,8 @@ class QueryContext:
     disliked: NDArray[np.int64]
     """Post slots that the viewer hid or reported lately."""
     language: int = -1
+    item_histories: ItemHistories | None = None
+    """The history as the families read it: item rows, each item once."""
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Family name to the viewer's vector [d]; a family that cannot speak is absent."""
     seeds: dict[int, int] = field(default_factory=dict)

@@ -74,10 +74,11 @@ class FamilyHydrator:
         bundle = self._runtime.bundle
         if bundle is None:
             return
-        histories = self._runtime.item_histories(context, context.disliked)
+        if context.item_histories is None:
+            context.item_histories = self._runtime.item_histories(context)
         table = self._runtime.tables[self._family].rows
         vector: NDArray[np.float32] = bundle.families[self._family].viewer_vectors(
-            histories, table
+            context.item_histories, table
         )[0]
         if np.isfinite(vector).all():
             context.vectors[self._family] = vector

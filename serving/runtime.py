@@ -78,16 +78,16 @@ class Runtime:
         slots = self.slot_of_row[rows]
         return slots[slots >= 0]
 
-    def item_histories(self, context: QueryContext, disliked: Slots) -> ItemHistories:
-        """Write the viewer's history in item rows, as the families read it."""
+    def item_histories(self, context: QueryContext) -> ItemHistories:
+        """Write the viewer's history in item rows, each item once, as the families read it."""
         histories = context.histories
         return ItemHistories(
             rows=self.rows_of(histories.post_slots),
             types=histories.types,
             times_us=histories.times_us,
             now_us=np.array([context.query.now_us]),
-            disliked=self.rows_of(disliked)[None, :],
-        )
+            disliked=self.rows_of(context.disliked)[None, :],
+        ).distinct()
 
     def _new_rows(self, slots: Slots) -> NDArray[np.int64]:
         rows = np.arange(self._rows, self._rows + len(slots), dtype=np.int64)

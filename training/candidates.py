@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.base import Family, FloatArray, IntArray, ItemHistories, VectorModel
 from models.blend import RetrievalBlend
@@ -91,7 +92,7 @@ def fit_normalisers(
     return {family: QuantileTable.fit(model.score_all(asked)) for family, model in families.items()}
 
 
-def order_by(rows: IntArray, values: FloatArray, k: int) -> IntArray:
+def order_by(rows: IntArray, values: NDArray[np.floating], k: int) -> IntArray:
     """Order candidates [Q, C] by value, best first, ties by row: the first k, -1 padded."""
     ready = np.where((rows >= 0) & np.isfinite(values), values, -np.inf)
     order = np.lexsort((rows, -ready), axis=1)[:, :k]

@@ -38,7 +38,7 @@ class TrainingConfig(BaseModel):
     """Newest impressions that the ranker learns from, and is judged on."""
     refit: bool = True
     """Fit the families again on all before the test, with what was chosen."""
-    policy: Policy = Policy()
+    policy: Policy = Policy(name="ensemble")
 
 
 def small_config(seed: int = 0) -> TrainingConfig:

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import BaseModel
 
 from models.base import (
     Family,
-    ItemHistories,
     RetrievalModel,
     TrainingContext,
     TrainingFrame,
@@ -20,7 +18,6 @@ from models.content import ContentModel
 from models.deep import DeepModel
 from models.neighbours import ItemKnn
 from training.config import TrainingConfig
-from training.metrics import top_k
 from training.recipes.baselines import PopularityRecipe, RandomRecipe
 from training.recipes.collaborative import AlsRecipe, BprRecipe, ItemKnnRecipe
 from training.recipes.content import ContentRecipe, reweighed
@@ -109,10 +106,7 @@ def choose_families(models: Models, exam: Exam, config: TrainingConfig) -> Choic
     """Pick ALS or BPR, and the content family's prior weight, by NDCG@20 on validation."""
 
     def score(model: RetrievalModel) -> float:
-        def scorer(histories: ItemHistories, _: slice) -> Any:
-            return model.score_all(histories)
-
-        return exam.ndcg(ranked_lists(exam, scorer, 20))
+        return exam.ndcg(ranked_lists(exam, model, 20))
 
     factors = {"als": score(models.als), "bpr": score(models.bpr)}
     priors = {w: score(reweighed(models.content, w)) for w in config.content_priors}
@@ -132,11 +126,3 @@ def family_configs(config: TrainingConfig, choice: Choice) -> dict[Family, BaseM
     content = config.content.model_copy(update={"prior_weight": choice.prior_weight})
     factors = config.als if choice.collaborative == "als" else config.bpr
     return {Family.COLLABORATIVE: factors, Family.CONTENT: content, Family.DEEP: config.deep}
-
-
-def top_lists(exam: Exam, model: RetrievalModel, k: int) -> Any:
-    """Rank all items for each query by one model."""
-    return ranked_lists(exam, lambda histories, _: model.score_all(histories), k)
-
-
-__all__ = ["Choice", "Models", "apply_choice", "choose_families", "family_configs", "fit_models"]

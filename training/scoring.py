@@ -1,8 +1,7 @@
 """From scores to judged lists: one pass over the queries in chunks, bounded in memory."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,13 @@ from training.metrics import (
 
 CHUNK: Final = 512
 
-Scorer = Callable[[ItemHistories, slice], FloatArray]
-"""Histories of a chunk and its place among the queries -> scores [chunk, n_items]."""
+
+class Scorer(Protocol):
+    """What can score every item for viewers: any retrieval model, or a blend bound to families."""
+
+    def score_all(self, histories: ItemHistories) -> FloatArray:
+        """Score all items, [Q, n_items]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ def chunks(total: int) -> list[slice]:
 def ranked_lists(exam: Exam, scorer: Scorer, k: int = LONGEST) -> IntArray:
     """Rank all items for each query and keep the k best, [Q, k]; -1 where fewer can be shown."""
     lists = [
-        top_k(exam.mask(scorer(exam.histories.take(part), part), part), k)
+        top_k(exam.mask(scorer.score_all(exam.histories.take(part)), part), k)
         for part in chunks(len(exam))
     ]
     return np.concatenate(lists) if lists else np.empty((0, k), dtype=np.int64)

@@ -30,7 +30,8 @@ def prose(page: Path) -> str:
 
 def shell_lines(page: Path) -> list[str]:
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
-    lines = [line for kind, body in blocks if kind == "bash" for line in body.splitlines()]
+    bodies = [body.replace("\\\n", " ") for kind, body in blocks if kind == "bash"]
+    lines = [line for body in bodies for line in body.splitlines()]
     bare = [line.split("  #")[0].strip() for line in lines]
     return [line for line in bare if line and not line.startswith("#")]
 

@@ -1,5 +1,7 @@
 """Decayed counters and the window of clock hours."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,20 +41,20 @@ def window_of(batch: list[tuple[int, float, int]], sizes: int) -> HourlyWindow:
     return window
 
 
-def test_a_count_halves_in_a_half_life():
+def test_a_count_halves_in_a_half_life() -> None:
     state = CounterState(HALF_LIVES, 1)
     state.update(np.array([0]), np.ones((4, 1)), np.array([1_000]))
     later = state.read(np.array([0]), 1_000 + 7 * DAY_US)[:, 0]
     assert later == pytest.approx([2.0**-28, 0.5, 0.5, 1.0], rel=1e-5)
 
 
-def test_a_row_without_events_reads_zero():
+def test_a_row_without_events_reads_zero() -> None:
     state = CounterState(HALF_LIVES, 2)
     assert np.all(state.read(np.array([1]), 10**16) == 0.0)
 
 
 @given(events, st.integers(1, 40))
-def test_batch_equals_stream(batch, size):
+def test_batch_equals_stream(batch: list[tuple[int, float, int]], size: int) -> None:
     stream, together = filled_state(batch, 1), filled_state(batch, size)
     now = 40 * DAY_US
     everyone = np.arange(ROWS)
@@ -60,7 +62,9 @@ def test_batch_equals_stream(batch, size):
 
 
 @given(events, st.randoms(use_true_random=False))
-def test_order_of_arrival_does_not_matter(batch, random):
+def test_order_of_arrival_does_not_matter(
+    batch: list[tuple[int, float, int]], random: Random
+) -> None:
     shuffled = batch.copy()
     random.shuffle(shuffled)
     now = 31 * DAY_US
@@ -69,7 +73,7 @@ def test_order_of_arrival_does_not_matter(batch, random):
 
 
 @given(events)
-def test_counts_equal_the_formula(batch):
+def test_counts_equal_the_formula(batch: list[tuple[int, float, int]]) -> None:
     now = 35 * DAY_US
     expected = np.zeros((ROWS, len(HALF_LIVES)))
     for slot, weight, time in batch:
@@ -81,20 +85,22 @@ def test_counts_equal_the_formula(batch):
 
 
 @given(events)
-def test_undoing_at_once_leaves_nothing(batch):
+def test_undoing_at_once_leaves_nothing(batch: list[tuple[int, float, int]]) -> None:
     undone = [*batch, *((slot, -weight, time) for slot, weight, time in batch)]
     state = filled_state(undone, 9)
     assert state.exact(np.arange(ROWS), 31 * DAY_US) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_reading_is_never_negative():
+def test_a_reading_is_never_negative() -> None:
     state = filled_state([(0, -1.0, 5)], 1)
     assert np.all(state.read(np.array([0]), 6) == 0.0)
     assert np.all(state.exact(np.array([0]), 6) < 0.0)
 
 
 @given(events, st.integers(1, 40), st.integers(30 * DAY_US, 33 * DAY_US))
-def test_window_counts_the_last_24_clock_hours(batch, size, now):
+def test_window_counts_the_last_24_clock_hours(
+    batch: list[tuple[int, float, int]], size: int, now: int
+) -> None:
     hour = now // HOUR_US
     expected = np.zeros(ROWS)
     for slot, weight, time in batch:
@@ -103,7 +109,7 @@ def test_window_counts_the_last_24_clock_hours(batch, size, now):
     assert read == pytest.approx(np.maximum(expected, 0.0))
 
 
-def test_counters_grow_and_keep_their_rows():
+def test_counters_grow_and_keep_their_rows() -> None:
     state = filled_state([(3, 1.0, 10)], 1)
     state.ensure(1000)
     assert state.exact(np.array([3]), 10)[0, 3] == 1.0

@@ -1,5 +1,7 @@
 """Point-in-time joins and training features: nothing from the future, nothing lost."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,7 +22,7 @@ snapshot = st.tuples(st.integers(1, 3), stamp, st.integers(0, 8))
 label = st.tuples(st.integers(1, 4), st.integers(0, 24))
 
 
-def snapshot_table(rows):
+def snapshot_table(rows: list[tuple[int, int, int]]):
     ids, events, lags = zip(*rows, strict=True) if rows else ((), (), ())
     events = np.array(events, np.int64)
     return pa.table(
@@ -33,7 +35,7 @@ def snapshot_table(rows):
     )
 
 
-def brute_force(rows, who, now, ttl):
+def brute_force(rows: list[tuple[int, int, int]], who: int, now: int, ttl: int | None):
     known = [
         (event, event + lag, value)
         for value, (entity, event, lag) in enumerate(rows)
@@ -49,7 +51,9 @@ def brute_force(rows, who, now, ttl):
     st.lists(label, max_size=20),
     st.one_of(st.none(), st.integers(0, 10)),
 )
-def test_asof_join_equals_the_definition(rows, labels, ttl):
+def test_asof_join_equals_the_definition(
+    rows: list[tuple[int, int, int]], labels: list[tuple[int, int]], ttl: int | None
+) -> None:
     ids = np.array([i for i, _ in labels], np.int64)
     times = np.array([t for _, t in labels], np.int64)
     got = asof_join(ids, times, snapshot_table(rows), ["value"], key="key", ttl_us=ttl)
@@ -58,12 +62,12 @@ def test_asof_join_equals_the_definition(rows, labels, ttl):
     assert got[:, 0] == pytest.approx(want, nan_ok=True)
 
 
-def test_asof_join_names_missing_columns():
+def test_asof_join_names_missing_columns() -> None:
     with pytest.raises(SchemaMismatch, match="lack the columns \\['other'\\]"):
         asof_join(np.array([1]), np.array([1]), snapshot_table([]), ["other"], key="key")
 
 
-def queries_of(frames, seed, n=25, width=6):
+def queries_of(frames: FeatureFrames, seed: int, n: int = 25, width: int = 6):
     rng = np.random.default_rng(seed)
     times = int_column(frames.events, "event_time")
     viewers = rng.choice(int_column(frames.people, "person_id"), n)
@@ -73,7 +77,7 @@ def queries_of(frames, seed, n=25, width=6):
     return viewers, now, posts, rng.random((n, width, 3), dtype=np.float32)
 
 
-def known_at(frames, now):
+def known_at(frames: FeatureFrames, now: int):
     """Cut frames to what a query at `now` may know."""
     visible = visible_from(
         int_column(frames.events, "event_time"), int_column(frames.events, "known_time")
@@ -89,7 +93,9 @@ def known_at(frames, now):
 
 @settings(max_examples=10)
 @given(st.integers(0, 10**6))
-def test_training_equals_serving_at_that_time(world, seed):
+def test_training_equals_serving_at_that_time(
+    world: Callable[..., FeatureFrames], seed: int
+) -> None:
     """One query a block: what training computes is what a server would have computed then."""
     frames = world(seed, events=250)
     viewer, now, posts, scores = queries_of(frames, seed, n=1)
@@ -103,7 +109,7 @@ def test_training_equals_serving_at_that_time(world, seed):
     assert np.isnan(got[0][posts[0] < 0]).all()
 
 
-def test_blocks_give_nearly_what_single_queries_give(world):
+def test_blocks_give_nearly_what_single_queries_give(world: Callable[..., FeatureFrames]) -> None:
     """Within an hour only counters may lag; what comes from histories is exact."""
     frames = world(3, events=600)
     queries = queries_of(frames, 3, n=40)
@@ -117,7 +123,7 @@ def test_blocks_give_nearly_what_single_queries_give(world):
 
 @settings(max_examples=10)
 @given(st.integers(0, 10**6))
-def test_the_future_changes_nothing(world, seed):
+def test_the_future_changes_nothing(world: Callable[..., FeatureFrames], seed: int) -> None:
     frames = world(seed)
     queries = queries_of(frames, seed)
     before = training_features(frames, *queries)
@@ -132,7 +138,12 @@ def test_the_future_changes_nothing(world, seed):
     assert np.array_equal(before, training_features(cut, *queries), equal_nan=True)
 
 
-def test_the_label_itself_is_never_in_its_features(t0, log_of, posts_of, people_of):
+def test_the_label_itself_is_never_in_its_features(
+    t0: int,
+    log_of: Callable[..., pa.Table],
+    posts_of: Callable[..., pa.Table],
+    people_of: Callable[..., pa.Table],
+) -> None:
     like = log_of([(EventType.LIKE, 1, 11, None, t0 + DAY_US, t0 + DAY_US)])
     frames = FeatureFrames(like, posts_of([11], [2], [[5]], [t0]), people_of([1, 2]))
     times = np.array([t0 + DAY_US, t0 + DAY_US + 1])
@@ -145,7 +156,12 @@ def test_the_label_itself_is_never_in_its_features(t0, log_of, posts_of, people_
     assert got[0, 0, FEATURES.index("post_like_all")] == 0.0
 
 
-def test_late_events_count_from_when_they_were_known(t0, log_of, posts_of, people_of):
+def test_late_events_count_from_when_they_were_known(
+    t0: int,
+    log_of: Callable[..., pa.Table],
+    posts_of: Callable[..., pa.Table],
+    people_of: Callable[..., pa.Table],
+) -> None:
     late = t0 + 10 * HOUR_US
     like = log_of([(EventType.LIKE, 3, 11, None, t0 + HOUR_US, late)])
     frames = FeatureFrames(like, posts_of([11], [2], [[5]], [t0]), people_of([1, 2, 3]))
@@ -158,7 +174,7 @@ def test_late_events_count_from_when_they_were_known(t0, log_of, posts_of, peopl
         assert got[0, 0, FEATURES.index("post_like_all")] == pytest.approx(liked)
 
 
-def test_progress_and_row_order(world):
+def test_progress_and_row_order(world: Callable[..., FeatureFrames]) -> None:
     frames = world(9)
     queries = queries_of(frames, 9)
     calls = []
@@ -168,7 +184,7 @@ def test_progress_and_row_order(world):
     assert np.array_equal(forward, back[::-1], equal_nan=True)
 
 
-def test_no_queries_give_no_rows(world):
+def test_no_queries_give_no_rows(world: Callable[..., FeatureFrames]) -> None:
     empty = training_features(
         world(1), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 5), np.int64),
         np.zeros((0, 5, 3), np.float32),

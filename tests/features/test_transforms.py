@@ -1,5 +1,6 @@
 """Features finished from state: known answers, null meaning, and one query equal to many."""
 
+from collections.abc import Callable
 from math import log
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from contracts.clock import DAY_US, HOUR_US
 from contracts.events import UTC_US, EventType
@@ -14,14 +16,20 @@ from contracts.tables import FOLLOWS_SCHEMA
 from features.event_arrays import EventArrays
 from features.frames import FeatureFrames, replay
 from features.state import FeatureState
-from features.views import FEATURES, VIEWS
+from features.views import FEATURES
 
 E = EventType
 ANN, BOB, CAT = 1, 2, 3
 OLD, NEW, ORPHAN = 11, 12, 13
 
 
-def named(state, viewer_id, post_ids, now, scores=None):
+def named(
+    state: FeatureState,
+    viewer_id: int,
+    post_ids: list[int],
+    now: int,
+    scores: NDArray[np.float32] | None = None,
+):
     """Finish one viewer's features as {name: values [n]}."""
     viewers, times = state.people.slots_of(np.array([viewer_id])), np.array([now])
     block = state.block(viewers, times, state.histories.get(viewers))
@@ -31,7 +39,12 @@ def named(state, viewer_id, post_ids, now, scores=None):
 
 
 @pytest.fixture
-def small(t0, log_of, posts_of, people_of):
+def small(
+    t0: int,
+    log_of: Callable[..., pa.Table],
+    posts_of: Callable[..., pa.Table],
+    people_of: Callable[..., pa.Table],
+):
     """Ann follows Bob; Bob wrote OLD (topics 5, 6) and NEW (topic 6), nobody wrote ORPHAN."""
     day = t0 + DAY_US
     events = log_of(
@@ -54,7 +67,7 @@ def small(t0, log_of, posts_of, people_of):
     return replay(FeatureFrames(events, posts, people_of([ANN, BOB, CAT]), follows))
 
 
-def test_every_feature_has_its_known_answer(small, t0):
+def test_every_feature_has_its_known_answer(small: FeatureState, t0: int) -> None:
     now = t0 + DAY_US + 7 * DAY_US  # one half-life after everything
     got = named(small, ANN, [OLD], now, np.array([[0.1, 0.2, np.nan]], np.float32))
     week_two = log(1 + 2 * 0.5)
@@ -86,7 +99,7 @@ def test_every_feature_has_its_known_answer(small, t0):
     )
 
 
-def test_null_is_not_zero(small, t0):
+def test_null_is_not_zero(small: FeatureState, t0: int) -> None:
     now = t0 + 2 * DAY_US
     got = named(small, CAT, [ORPHAN, NEW], now)
     nan = {name for name, values in got.items() if np.isnan(values[0])}
@@ -101,7 +114,7 @@ def test_null_is_not_zero(small, t0):
     assert got["post_like_7d"][1] == 0.0
 
 
-def test_an_unknown_viewer_has_counts_of_zero_and_no_history(small, t0):
+def test_an_unknown_viewer_has_counts_of_zero_and_no_history(small: FeatureState, t0: int) -> None:
     got = named(small, 999, [OLD], t0 + 2 * DAY_US)
     assert got["viewer_click_7d"][0] == got["viewer_follows"][0] == got["author_affinity"][0] == 0
     assert np.isnan(got["viewer_hours_since"][0])
@@ -109,7 +122,7 @@ def test_an_unknown_viewer_has_counts_of_zero_and_no_history(small, t0):
     assert np.isnan(got["same_language"][0])
 
 
-def test_an_unknown_post_is_all_null_and_disturbs_nobody(small, t0):
+def test_an_unknown_post_is_all_null_and_disturbs_nobody(small: FeatureState, t0: int) -> None:
     now = t0 + 2 * DAY_US
     got = named(small, ANN, [OLD, 777, NEW], now)
     alone = named(small, ANN, [NEW], now)
@@ -117,7 +130,7 @@ def test_an_unknown_post_is_all_null_and_disturbs_nobody(small, t0):
     assert all(got[f][2] == pytest.approx(alone[f][0], nan_ok=True, abs=0) for f in FEATURES)
 
 
-def test_state_without_posts_gives_nulls():
+def test_state_without_posts_gives_nulls() -> None:
     state = FeatureState()
     got = named(state, 1, [5, 6], 10)
     assert all(np.isnan(values).all() for values in got.values())
@@ -125,7 +138,7 @@ def test_state_without_posts_gives_nulls():
 
 @settings(max_examples=15)
 @given(st.integers(0, 10**6))
-def test_many_queries_equal_one_at_a_time(world, seed):
+def test_many_queries_equal_one_at_a_time(world: Callable[..., FeatureFrames], seed: int) -> None:
     frames = world(seed)
     state = replay(frames)
     rng = np.random.default_rng(seed)
@@ -145,7 +158,9 @@ def test_many_queries_equal_one_at_a_time(world, seed):
         assert np.array_equal(single[0], together[q], equal_nan=True)
 
 
-def test_a_bound_on_memory_cuts_the_queries_and_not_the_values(world, monkeypatch):
+def test_a_bound_on_memory_cuts_the_queries_and_not_the_values(
+    world: Callable[..., FeatureFrames], monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = replay(world(5))
     viewers, now = np.arange(8), np.full(8, 1_701_000_000_000_000)
     slots = np.tile(np.arange(6), (8, 1))
@@ -158,7 +173,9 @@ def test_a_bound_on_memory_cuts_the_queries_and_not_the_values(world, monkeypatc
 
 @settings(max_examples=15)
 @given(st.integers(0, 10**6), st.integers(1, 50))
-def test_stream_and_batch_give_one_state(world, seed, size):
+def test_stream_and_batch_give_one_state(
+    world: Callable[..., FeatureFrames], seed: int, size: int
+) -> None:
     frames = world(seed, events=150)
     batch = replay(frames)
     stream = replay(FeatureFrames(frames.events.slice(0, 0), frames.posts, frames.people))
@@ -175,9 +192,3 @@ def test_stream_and_batch_give_one_state(world, seed, size):
         rows = np.arange(n)
         assert one.exact(rows, now) == pytest.approx(other.exact(rows, now), abs=1e-9)
     assert np.array_equal(batch.posts.window.read(rows, now), stream.posts.window.read(rows, now))
-
-
-def test_views_name_each_column_once():
-    for view in VIEWS:
-        assert len(set(view.columns)) == len(view.columns)
-    assert len(set(FEATURES)) == len(FEATURES) == 40

@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
+from string import ascii_letters, digits
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from contracts.errors import CursorInvalid
 from contracts.settings import Settings
 from feed_api.cursors import CursorSigner, Position, cursor_secret
 
+BASE64 = ascii_letters + digits + "-_"
 SIGNER = CursorSigner(b"a secret")
 POSITIONS = st.builds(
     Position,
@@ -38,6 +40,14 @@ def test_a_changed_character_is_noticed(position: Position, data: st.DataObject)
     character = data.draw(st.characters().filter(lambda c: c != cursor[place]))
     with pytest.raises(CursorInvalid, match="not given out for this viewer"):
         SIGNER.read(cursor[:place] + character + cursor[place + 1 :], "ann")
+
+
+@given(POSITIONS)
+def test_a_cursor_has_one_spelling(position: Position):
+    cursor = SIGNER.write(position, "ann")
+    for last in set(BASE64) - {cursor[-1]}:
+        with pytest.raises(CursorInvalid):
+            SIGNER.read(cursor[:-1] + last, "ann")
 
 
 @given(POSITIONS, st.integers(0, 52 * 8 - 1))

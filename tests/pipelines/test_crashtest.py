@@ -1,4 +1,4 @@
-"""kill -9 during writing: nothing acknowledged is lost, nothing doubled; and the counting counts."""
+"""kill -9 during writing: nothing acknowledged is lost, nothing doubled; the count is right."""
 
 import sys
 from pathlib import Path

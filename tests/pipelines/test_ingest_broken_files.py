@@ -1,4 +1,4 @@
-"""Broken files: each kind gives its clear error, or a reject with its reason, and keeps the rest."""
+"""Broken files: each kind gives its clear error, or rejects with a reason; the rest is kept."""
 
 import json
 from pathlib import Path

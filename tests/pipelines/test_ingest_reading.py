@@ -67,6 +67,14 @@ def test_lines_are_those_of_the_file_on_the_fast_and_the_careful_way(tmp_path: P
     assert [b.line for batch in batches for b in batch.broken] == [8, 16]
 
 
+def test_blank_lines_count_as_lines(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_text("\na,b\n1,x\n\n\n2,y\n\n")
+    batches = list(CsvRows(path).batches())
+    assert [line for batch in batches for line in batch.lines.tolist()] == [3, 6]
+    assert [batch.broken for batch in batches] == [[]] * len(batches)
+
+
 def test_json_values_become_text_and_late_columns_count(tmp_path: Path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": 1, "x": 2.0, "t": ["a", 3]}\n\n{"id": "b", "late": true, "t": null}\n')
@@ -97,7 +105,7 @@ def test_parquet_types_become_text_lists_and_times(tmp_path: Path):
 
 
 @given(
-    moment=st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)),
+    moment=st.datetimes(*map(datetime.fromisoformat, ("1971-01-01", "2100-01-01"))),
     hours=st.integers(-12, 12),
 )
 def test_iso_times_are_read_in_every_form(moment: datetime, hours: int):

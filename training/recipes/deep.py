@@ -1,5 +1,6 @@
 """Fit the two-tower network: windows, sampled softmax with log-Q correction, early stopping."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +43,8 @@ class DeepRecipeConfig(BaseModel):
     horizon: int = Field(default=5, ge=1)
     negatives: int = Field(default=2048, ge=1)
     """Shared by a batch; all items are used where there are no more than this."""
+    topics: int = Field(default=200, ge=0)
+    """Most used topics that are inputs of their own; content vectors know the others."""
     held_people: int = Field(default=1000, ge=0)
     """People whose newest tenth of items decides when to stop."""
 
@@ -63,8 +66,7 @@ class DeepRecipe:
         """Train, and say how long it took to get best, so that a refit can go on as long."""
         learned = frame.known_content()
         embedder = fit_embedder(learned, self.config.content, context.seed)
-        topic_ids = np.unique([t for topics in learned.topics for t in topics])
-        topic_ids = topic_ids.astype(np.int64)
+        topic_ids = _common_topics(learned.topics, self.config.topics)
         text = np.nan_to_num(embedder.embed(frame.content), nan=0.0)
         side = np.concatenate([text, topic_shares(frame.content, topic_ids)], axis=1)
         with torch_run(context):
@@ -81,6 +83,13 @@ class DeepRecipe:
             DeepModel(self.name, self.config.shape, embedder, topic_ids, weights, vectors),
             report,
         )
+
+
+def _common_topics(topics: Sequence[Sequence[int]], most: int) -> IntArray:
+    """Give the most used topic ids, ascending."""
+    flat = np.array([t for each in topics for t in each], dtype=np.int64)
+    ids, counts = np.unique(flat, return_counts=True)
+    return np.sort(ids[np.argsort(-counts, kind="stable")[:most]])
 
 
 class Fit:

@@ -65,7 +65,7 @@ class TwoTower(nn.Module):
         self.register_buffer("side", torch.from_numpy(side), persistent=False)
         known = torch.from_numpy(acted.astype(np.float32))[:, None]
         self.register_buffer("acted", known, persistent=False)
-        self.ids = nn.Parameter(torch.randn(len(side), width) * 0.05)
+        self.ids = nn.Parameter(torch.randn(len(side), width) * 0.01)
         self.item = nn.Sequential(
             nn.Linear(side.shape[1], config.hidden), nn.ReLU(), nn.Linear(config.hidden, width)
         )

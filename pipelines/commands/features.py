@@ -1,0 +1,63 @@
+"""`headwater features materialize`: the log folded into feature snapshots and the online store."""
+
+from typing import Annotated
+
+import typer
+
+from contracts.clock import HOUR_US, to_datetime
+from features.materialize import Materialized
+from features.materialize import materialize as fold_log
+from features.store import open_store
+from features.workspace import Workspace
+from pipelines.console import AsJson, Home, Reporter, home_of
+
+
+def materialize(
+    home: Home = None,
+    *,
+    online: Annotated[
+        bool, typer.Option(help="Register with Feast and fill its online store too.")
+    ] = True,
+    cadence_hours: Annotated[
+        float, typer.Option(min=1.0, help="Hours from one snapshot to the next.")
+    ] = 24.0,
+    as_json: AsJson = False,
+) -> None:
+    """Compute feature snapshots from the event log and fill the online store.
+
+    The snapshots are Parquet files, one a view, in the home folder's `features`. A checkpoint
+    beside them lets a server start without replaying the log.
+    """
+    report = Reporter(as_json)
+    with Workspace.open(home_of(home)) as workspace:
+        with report.stage("feature snapshots"), report.progress("snapshots") as advance:
+            done = fold_log(
+                workspace,
+                cadence_us=int(cadence_hours * HOUR_US),
+                progress=lambda _, total: advance(total=total),
+            )
+        if online and done.snapshots:
+            with report.stage("online store"):
+                store = open_store(workspace)
+                store.apply()
+                store.materialize(done.end_us)
+    _show(report, done)
+    report.finish(
+        {
+            "ok": True,
+            "seq": done.seq,
+            "snapshots": done.snapshots,
+            "rows": done.rows,
+            "online": online and done.snapshots > 0,
+            "seconds": report.seconds,
+        }
+    )
+
+
+def _show(report: Reporter, done: Materialized) -> None:
+    if not done.snapshots:
+        report.say("Nothing has happened yet: there is nothing to materialise.", style="yellow")
+        return
+    moment = to_datetime(done.end_us).isoformat(timespec="seconds")
+    title = f"{done.snapshots} snapshots, up to event {done.seq:,} and {moment}"
+    report.table(title, ("view", "rows"), list(done.rows.items()))

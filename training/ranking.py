@@ -1,0 +1,183 @@
+"""The whole training run, from arrays to a bundle, top to bottom: open this file first.
+
+Two cuts in time. The families are fitted before the first; the ensemble ranker learns between the
+cuts from their scores, which therefore never saw what it must predict; everything is tested after
+the second cut, with the families fitted again on all before it.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from contracts.policy import fixed_blend
+from models.base import BoolArray, Family, TrainingContext, VectorModel
+from models.blend import BlendedFamilies, RetrievalBlend
+from models.bundle import Bundle
+from models.normalise import QuantileTable
+from models.ranker import EnsembleRanker
+from training.assembly import Parts, assemble
+from training.candidates import Candidates, choose_blend, fit_normalisers, union_candidates
+from training.config import TrainingConfig
+from training.dataset import Dataset, Queries, require_actions
+from training.ensemble import (
+    ask_features,
+    candidate_rows,
+    ensemble_lists,
+    predict_values,
+    prediction_metrics,
+    shown_queries,
+    shown_rows,
+)
+from training.evaluate import ModelRow, Verdict, gate, table, target_slices
+from training.fitting import Choice, Models, apply_choice, choose_families, fit_models
+from training.reading import FeatureSource, TrainingData, within
+from training.recipes.base import item_counts
+from training.recipes.ranker import RankerRows, fit_ranker
+from training.scoring import Exam, Judged, Scorer, judge, make_exam, ranked_lists
+from training.split import Split, make_split
+from training.stages import StageClock, StageCost
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What one run gives."""
+
+    bundle: Bundle
+    """Not yet written."""
+    rows: list[ModelRow]
+    judged: dict[str, Judged]
+    ranker_metrics: dict[str, float]
+    choice: Choice
+    verdict: Verdict
+    costs: list[StageCost] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The families with their scales and blend, as one fit left them."""
+
+    models: Models
+    families: dict[Family, VectorModel]
+    normalisers: dict[Family, QuantileTable]
+    blend: RetrievalBlend
+
+
+def train_ranking(data: TrainingData, config: TrainingConfig, clock: StageClock) -> TrainingResult:
+    """Run everything; LeakageError where a row would see the future, InvalidInput on too little."""
+    dataset = data.dataset
+    require_actions(dataset)
+    with clock.stage("split"):
+        split = make_split(dataset, config.split)
+        validation = _exam(dataset, split.fit, split.validation)
+        test = _exam(dataset, split.refit, split.test)
+    models = fit_models(dataset.frame(split.fit), config, clock)
+    with clock.stage("choose families and blend"):
+        choice = choose_families(models, validation, config)
+        stack, union = _stack(models, choice, validation, config)
+    with clock.stage("ranker features"):
+        rows = _ranker_rows(data, config, split, stack, (validation, union))
+    with clock.stage("ranker"):
+        context = TrainingContext(config.seed, config.threads)
+        ranker, _ = fit_ranker(rows, config.ranker, context)
+    if config.refit:
+        again = fit_models(
+            dataset.frame(split.refit),
+            config,
+            clock,
+            suffix=", again on all before the test",
+            deep_epochs=max(models.deep_epochs, 1),
+        )
+        with clock.stage("choose families and blend"):
+            stack = _restack(again, choice, validation, stack.blend)
+    with clock.stage("test"):
+        judged, ranker_metrics = _test(data, config, split, (stack, ranker), test)
+        sentence = split.sentence
+        rows_out = table(dataset.name, sentence, list(judged.values()), test, config.seed)
+    verdict = gate(judged["ensemble"], judged["popularity"], None, config.seed)
+    with clock.stage("bundle"):
+        parts = Parts(stack.models, stack.families, stack.normalisers, stack.blend, ranker)
+        bundle = assemble(dataset, config, split, parts, choice, rows_out, ranker_metrics)
+    return TrainingResult(bundle, rows_out, judged, ranker_metrics, choice, verdict, clock.costs)
+
+
+def _exam(dataset: Dataset, train: BoolArray, queries: Queries) -> Exam:
+    popularity = item_counts(dataset.actions.select(train), dataset.n_items)
+    return make_exam(dataset, queries, popularity)
+
+
+def _stack(
+    models: Models, choice: Choice, validation: Exam, config: TrainingConfig
+) -> tuple[Stack, Candidates]:
+    """Fit scales and the blend on validation; give the validation candidates too."""
+    models, families = apply_choice(models, choice)
+    normalisers = fit_normalisers(families, validation.histories)
+    union = union_candidates(validation, families, normalisers, config.union)
+    return Stack(models, families, normalisers, choose_blend(validation, union, normalisers)), union
+
+
+def _restack(models: Models, choice: Choice, validation: Exam, blend: RetrievalBlend) -> Stack:
+    """Keep what was chosen, and fit the scales to the new scores."""
+    models, families = apply_choice(models, choice)
+    normalisers = fit_normalisers(families, validation.histories)
+    return Stack(models, families, normalisers, replace(blend, normalisers=normalisers))
+
+
+def _ranker_rows(
+    data: TrainingData,
+    config: TrainingConfig,
+    split: Split,
+    stack: Stack,
+    asked: tuple[Exam, Candidates],
+) -> RankerRows:
+    """Label impressions between the cuts; without impressions, the union of candidates."""
+    validation, union = asked
+    source = _visible(data, split, split.validation)
+    if data.impressions is not None and split.cuts_us is not None:
+        inside = within(data.impressions.times_us, *split.cuts_us)
+        if inside.any():
+            shown = shown_queries(
+                data.dataset, data.impressions.take(inside), config.most_impressions
+            )
+            return shown_rows(data.dataset, source, shown, stack.families, stack.normalisers)
+    features = ask_features(data.dataset, source, validation.queries, union.rows, union.scores)
+    return candidate_rows(data.dataset, validation, union, features)
+
+
+def _visible(data: TrainingData, split: Split, queries: Queries) -> FeatureSource:
+    """Hide what is to be predicted where the split is not by time."""
+    if split.cuts_us is not None:
+        return data.features
+    return data.features.hidden_from(data.dataset.viewer_ids[queries.user_rows], queries.now_us)
+
+
+def _test(
+    data: TrainingData,
+    config: TrainingConfig,
+    split: Split,
+    trained: tuple[Stack, EnsembleRanker],
+    test: Exam,
+) -> tuple[dict[str, Judged], dict[str, float]]:
+    """Judge every model on the test, and the ranker's predictions."""
+    stack, ranker = trained
+    half = RetrievalBlend({Family(k): v for k, v in fixed_blend().blend.items()}, stack.normalisers)
+    scorers: dict[str, Scorer] = {
+        **stack.models.baselines(),
+        **{family.value: model for family, model in stack.families.items()},
+        "fixed-blend": BlendedFamilies(half, stack.families),
+        "retrieval-blend": BlendedFamilies(stack.blend, stack.families),
+    }
+    slices = target_slices(test)
+    lists = {name: ranked_lists(test, scorer) for name, scorer in scorers.items()}
+    union = union_candidates(test, stack.families, stack.normalisers, config.union)
+    source = _visible(data, split, split.test)
+    features = ask_features(data.dataset, source, test.queries, union.rows, union.scores)
+    values = predict_values(ranker, config.policy, features, union.rows >= 0)
+    lists["ensemble"] = ensemble_lists(union, values, lists["retrieval-blend"])
+    judged = {name: judge(name, test, ranked, slices) for name, ranked in lists.items()}
+    rows = candidate_rows(data.dataset, test, union, features)
+    if data.impressions is not None and split.cuts_us is not None:
+        late = data.impressions.times_us >= split.cuts_us[1]
+        if late.any():
+            shown = shown_queries(
+                data.dataset, data.impressions.take(late), config.most_impressions
+            )
+            rows = shown_rows(data.dataset, source, shown, stack.families, stack.normalisers)
+    return judged, prediction_metrics(ranker, rows)
