@@ -5,9 +5,9 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from features.store import open_store, read_online
 
 from benchmarks.measure import percentiles
+from features.store import open_store, read_online
 from features.views import POST_VIEW
 from features.workspace import Workspace
 

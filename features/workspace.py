@@ -106,6 +106,11 @@ class Workspace:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     @property
+    def writable(self) -> bool:
+        """Say whether this process is the one that may write."""
+        return self._lock is not None
+
+    @property
     def bulk_version(self) -> str:
         """Name the state of what bulk loads put into the catalog, of which no event tells."""
         return self.meta_get(_BULK_VERSION) or ""

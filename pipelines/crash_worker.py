@@ -17,8 +17,8 @@ import pyarrow as pa
 from contracts.events import EVENT_SCHEMA, UTC_US, EventType
 from features.workspace import Workspace
 from pipelines.console import Advance, Reporter
-from pipelines.ingest import ingest, open_dataset
-from pipelines.rows import Kind
+from pipelines.ingestion.ingest import ingest, open_dataset
+from pipelines.ingestion.rows import Kind
 
 _START_US: Final = 1_700_000_000_000_000
 _MANY: Final = 1_000_000_000

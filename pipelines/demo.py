@@ -1,28 +1,11 @@
 """The demo: from nothing, or from a folder of files, to a served feed; one function a stage."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-
-from contracts.clock import DAY_US, SECOND_US, Clock, now_us
 from contracts.errors import Conflict
-from features.segments import times_of
-from features.workspace import Workspace
-from feed_api import keys
-from feed_api.database import home_url, open_database
-from pipelines.console import Reporter
-from pipelines.feeds import answer_rows, print_feed
-from pipelines.ingest import ingest, open_dataset
-from pipelines.platform_client import PlatformClient
-from pipelines.server_process import RunningServer, free_port, serving
-from pipelines.worked_example import print_example, three_likes, typical_viewers
-from simulator.world import World
 
 MARKER: Final = "DEMO"
 _SHOWN_FEEDS: Final = 2

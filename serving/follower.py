@@ -12,6 +12,8 @@ from features.event_log import EventLog
 
 POLL_SECONDS: Final = 0.1
 _BATCH: Final = 20_000
+_OUTBOX_ROWS: Final = 50_000
+"""Events that may wait in the outbox before they are sealed into Parquet."""
 
 _log = structlog.get_logger(__name__)
 
@@ -19,8 +21,16 @@ _log = structlog.get_logger(__name__)
 class LogFollower:
     """Tails a log and hands each batch to `apply`, in log order, on one thread."""
 
-    def __init__(self, log: EventLog, applied_seq: int, apply: Callable[[pa.Table], None]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        applied_seq: int,
+        apply: Callable[[pa.Table], None],
+        *,
+        compacts: bool = False,
+    ) -> None:
         self._log = log
+        self._compacts = compacts
         self._apply = apply
         self._applied = applied_seq
         self._moved = Condition()
@@ -72,5 +82,7 @@ class LogFollower:
     def _run(self) -> None:
         while not self._stopping:
             self.catch_up()
+            if self._compacts and self._log.outbox_rows > _OUTBOX_ROWS:
+                _log.info("log_compacted", **self._log.compact()._asdict())
             self._wake.wait(POLL_SECONDS)
             self._wake.clear()

@@ -61,6 +61,7 @@ def open_service(
         records=RecordStore(records_folder),
         policies=PolicyShelf(records_folder / "policies", policy),
         access=access or EveryoneMaySee(),
+        writes_log=workspace.writable,
     )
     service = FeedService(parts, settings)
     if start:

@@ -51,6 +51,8 @@ class Parts:
     records: RecordStore
     policies: PolicyShelf
     access: AccessRule
+    writes_log: bool
+    """This process may write to the workspace, so it also compacts the log."""
 
 
 class FeedService:
@@ -75,7 +77,9 @@ class FeedService:
             runtime, ranker, access, self._served, settings.source_deadline_ms
         )
         self._fallback = FallbackLadder(runtime, self._snapshots, access)
-        self._follower = LogFollower(workspace.log, runtime.cache.applied_seq, self._apply)
+        self._follower = LogFollower(
+            workspace.log, runtime.cache.applied_seq, self._apply, compacts=parts.writes_log
+        )
         self.on_ranked: OnRanked | None = None
         """Called after each ranking, for metrics."""
 

@@ -8,11 +8,11 @@ import typer
 from contracts.errors import InvalidInput
 from features.workspace import Workspace
 from pipelines.console import AsJson, Home, Reporter, home_of
-from pipelines.ingest import IngestReport, open_dataset
-from pipelines.ingest import ingest as run_ingest
-from pipelines.mapping import load_mapping
-from pipelines.rows import Kind
-from pipelines.sources import Dataset
+from pipelines.ingestion.ingest import IngestReport, open_dataset
+from pipelines.ingestion.ingest import ingest as run_ingest
+from pipelines.ingestion.mapping import load_mapping
+from pipelines.ingestion.rows import Kind
+from pipelines.ingestion.sources import Dataset
 
 _File = Path | None
 

@@ -115,7 +115,8 @@ def test_posts_ingested_after_the_checkpoint_count_for_their_authors(
     """A bulk ingest of posts leaves no event; the catalog tells of them."""
     with filled(tmp_path, world(14)) as workspace:
         materialize(workspace)
-        workspace.catalog.upsert_posts(posts_of([900, 901], [3, 3], [[], []], [t0 + 1, t0 + 2]))
+        workspace.write(None, posts=posts_of([900, 901], [3, 3], [[], []], [t0 + 1, t0 + 2]))
+        workspace.note_bulk_load()
         cache = FeatureCache.load(workspace)
         fresh = replay(FeatureFrames.read(workspace))
     now = t0 + 12 * DAY_US

@@ -1,4 +1,3 @@
-# ruff: noqa: ANN401 - what httpx takes and JSON gives
 """A small world behind a real app: people, posts, feeds that show the newest posts first."""
 
 import asyncio

@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001, ANN202 - fixtures have their types in conftest.py
 """docs/api.md: its commands run, its tables are whole."""
 
 import re

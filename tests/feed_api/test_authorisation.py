@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001, ANN202 - fixtures have their types in conftest.py
 """Every operation of the OpenAPI file against every kind of key: 401, 403, or let in."""
 
 from collections.abc import Iterator

@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001 - fixtures have their types in conftest.py
 """Posts, people, follows and blocks: idempotent, one transaction each, told in the log."""
 
 import pytest

@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001 - fixtures have their types in conftest.py
 """POST events: row by row, once each, on disk, and the graph with them."""
 
 import pytest

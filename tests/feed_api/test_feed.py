@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001 - fixtures have their types in conftest.py
 """GET feed: pages, reasons, cursors, and what happens to feeds that are gone."""
 
 from feed_api.platform.schemas import FeedOut

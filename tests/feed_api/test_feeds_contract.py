@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001 - fixtures have their types in conftest.py
 """What every source of feeds keeps to; each implementation runs through the same tests."""
 
 import numpy as np

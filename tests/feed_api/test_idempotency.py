@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001, ANN202 - fixtures have their types in conftest.py
 """Idempotency-Key: one effect, one answer, whoever asks how often."""
 
 import asyncio

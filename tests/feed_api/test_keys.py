@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001, ANN202 - fixtures have their types in conftest.py
 """API keys: shown once, stored as a hash, refused within seconds of being revoked."""
 
 import asyncio

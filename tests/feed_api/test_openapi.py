@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001 - fixtures have their types in conftest.py
 """Conventions of the API, held to over its own OpenAPI file."""
 
 from typing import Any

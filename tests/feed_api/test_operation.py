@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001, ANN202 - fixtures have their types in conftest.py
 """Logs, metrics, probes, overload, and what is answered when something breaks inside."""
 
 import asyncio

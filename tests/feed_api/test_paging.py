@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001 - fixtures have their types in conftest.py
 """Paging: whatever is posted and deleted in between, nothing repeats and nothing is skipped."""
 
 from itertools import count

@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001 - fixtures have their types in conftest.py
 """POST rank and GET why: the caller's candidates, and words for every outcome."""
 
 from contracts.degrade import RemovalReason, SourceName

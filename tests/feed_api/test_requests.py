@@ -1,4 +1,3 @@
-# ruff: noqa: ANN001, ANN202 - fixtures have their types in conftest.py
 """Broken requests: each kind has its status, its type and a message that says what to do."""
 
 import json

@@ -12,7 +12,7 @@ from features.workspace import Workspace
 from pipelines.commands.data import describe as describe_command
 from pipelines.console import Reporter
 from pipelines.describe import Description, describe, distribution
-from pipelines.ingest import ingest, open_dataset
+from pipelines.ingestion.ingest import ingest, open_dataset
 
 DAY = 86_400
 

@@ -18,10 +18,10 @@ from contracts.events import EventType
 from contracts.ids import Namespace, hash63
 from features.workspace import Workspace
 from pipelines.console import Reporter
-from pipelines.ingest import IngestReport, ingest, open_dataset
-from pipelines.mapping import load_mapping
-from pipelines.rows import Kind, RowBatch, Source
-from pipelines.sources import Dataset, batch_of
+from pipelines.ingestion.ingest import IngestReport, ingest, open_dataset
+from pipelines.ingestion.mapping import load_mapping
+from pipelines.ingestion.rows import Kind, RowBatch, Source
+from pipelines.ingestion.sources import Dataset, batch_of
 
 PEOPLE = [
     {"person_id": "ann", "language": "en", "age": "34"},

@@ -15,9 +15,9 @@ from contracts.ids import Namespace
 from contracts.settings import load_settings
 from features.segments import integers_of, times_of
 from features.workspace import Workspace
-from pipelines.adapters.ml_1m import END_US, ordered_times
 from pipelines.console import Reporter
-from pipelines.ingest import IngestReport, ingest, open_dataset
+from pipelines.ingestion.adapters.ml_1m import END_US, ordered_times
+from pipelines.ingestion.ingest import IngestReport, ingest, open_dataset
 
 Ingested = tuple[Workspace, IngestReport, dict[str, object]]
 

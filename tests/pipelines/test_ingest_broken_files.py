@@ -10,9 +10,9 @@ import pytest
 from contracts.errors import HeadwaterError, InvalidInput, NotFound
 from features.workspace import Workspace
 from pipelines.console import Reporter
-from pipelines.ingest import FileReport, ingest, open_dataset
-from pipelines.mapping import load_mapping
-from pipelines.rows import Kind
+from pipelines.ingestion.ingest import FileReport, ingest, open_dataset
+from pipelines.ingestion.mapping import load_mapping
+from pipelines.ingestion.rows import Kind
 
 HEADER = b"user_id,post_id,type,timestamp\n"
 GOOD = b"ann,p1,like,1710000000\n"

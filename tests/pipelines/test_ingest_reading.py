@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.clock import to_us
-from pipelines.columns import match_columns
-from pipelines.csv_rows import CsvRows
-from pipelines.event_keys import Occurrences, made_event_ids
-from pipelines.readers import open_rows
-from pipelines.rows import Kind
-from pipelines.times import ABSENT_US, UNREADABLE_US, TimeColumn
+from pipelines.ingestion.columns import match_columns
+from pipelines.ingestion.csv_rows import CsvRows
+from pipelines.ingestion.event_keys import Occurrences, made_event_ids
+from pipelines.ingestion.readers import open_rows
+from pipelines.ingestion.rows import Kind
+from pipelines.ingestion.times import ABSENT_US, UNREADABLE_US, TimeColumn
 
 CELLS = st.text(
     st.characters(codec="utf-8", exclude_characters="\r\x00", exclude_categories=("Cs",)),

@@ -19,7 +19,7 @@ from pipelines.commands.feed import feed
 from pipelines.commands.why import why
 from pipelines.console import Reporter
 from pipelines.feeds import FeedRow, answer_rows, print_feed
-from pipelines.ingest import ingest, open_dataset
+from pipelines.ingestion.ingest import ingest, open_dataset
 from pipelines.platform_client import PlatformClient
 from pipelines.server_process import free_port, serving
 from pipelines.worked_example import (

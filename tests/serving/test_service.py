@@ -164,7 +164,10 @@ def test_a_blocked_author_is_gone_in_both_directions(workspace, service):
     author = int(posts.author_ids(posts.slots_of(np.array(ids(page)[:1])))[0])
     done = workspace.log.append(event(author, None, EventType.BLOCK, 3, target=viewer))
     assert service.wait_applied(done.last_seq, 1.0)
-    for again in (service.open(query(viewer, feed_id=4, limit=100)), service.page(3, viewer, 0, 20)):
+    for again in (
+        service.open(query(viewer, feed_id=4, limit=100)),
+        service.page(3, viewer, 0, 20),
+    ):
         slots = posts.slots_of(np.array(ids(again)))
         assert author not in posts.author_ids(slots).tolist()
 
@@ -249,9 +252,7 @@ def test_without_the_pipeline_the_ladder_answers(workspace, service):
 
 
 def test_the_fixed_blend_policy_is_half_and_half_and_full(workspace, home):
-    blend = open_service(
-        workspace, Settings(home=home, **CALM), policy=fixed_blend(), start=False
-    )
+    blend = open_service(workspace, Settings(home=home, **CALM), policy=fixed_blend(), start=False)
     try:
         page = blend.open(query(viewers(workspace)[0], limit=20))
         assert page.level is DegradeLevel.FULL

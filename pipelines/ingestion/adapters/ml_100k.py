@@ -11,17 +11,17 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from pipelines.adapters.checksums import check_files
-from pipelines.adapters.movielens import (
+from pipelines.ingestion.adapters.checksums import check_files
+from pipelines.ingestion.adapters.movielens import (
     LICENCE,
     created_us,
     first_times,
     rating_events,
     timestamps,
 )
-from pipelines.csv_rows import CsvRows
-from pipelines.rows import Kind, RowBatch, Source
-from pipelines.sources import Dataset, batch_of
+from pipelines.ingestion.csv_rows import CsvRows
+from pipelines.ingestion.rows import Kind, RowBatch, Source
+from pipelines.ingestion.sources import Dataset, batch_of
 
 FILES: Final = ["ml-100k.inter", "ml-100k.item", "ml-100k.user"]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from contracts.errors import InvalidInput
-from pipelines.rows import Broken, RowBatch
+from pipelines.ingestion.rows import Broken, RowBatch
 
 _DELIMITERS: Final = (",", "\t", ";", "|")
 _HEAD_BYTES: Final = 65_536

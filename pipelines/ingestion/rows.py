@@ -61,7 +61,7 @@ class Rows(Protocol):
 
 @dataclass(slots=True)
 class Source:
-    """Rows of one kind, with the column names of `pipelines.columns`, ready to be loaded."""
+    """Rows of one kind, in the column names of `columns`, ready to be loaded."""
 
     kind: Kind
     name: str

@@ -11,9 +11,9 @@ from contracts.clock import DAY_US, now_us
 from contracts.events import EVENT_TYPE_BY_WORD
 from contracts.ids import UNKNOWN_ID, Namespace, hash63, parse_feed_id
 from features.identity import IdMap
-from pipelines.rejects import RowCheck
-from pipelines.rows import RowBatch
-from pipelines.times import ABSENT_US, UNREADABLE_US, TimeColumn
+from pipelines.ingestion.rejects import RowCheck
+from pipelines.ingestion.rows import RowBatch
+from pipelines.ingestion.times import ABSENT_US, UNREADABLE_US, TimeColumn
 
 LONGEST_ID: Final = 256
 _FLOAT: Final = r"^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*$"

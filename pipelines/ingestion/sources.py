@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.errors import InvalidInput, NotFound
-from pipelines.columns import check_required, match_columns
-from pipelines.mapping import KindMapping, empty_mapping
-from pipelines.mapping import Mapping as FileMapping
-from pipelines.readers import ENDINGS, open_rows
-from pipelines.rows import Kind, RowBatch, Rows, Source
+from pipelines.ingestion.columns import check_required, match_columns
+from pipelines.ingestion.mapping import KindMapping, empty_mapping
+from pipelines.ingestion.mapping import Mapping as FileMapping
+from pipelines.ingestion.readers import ENDINGS, open_rows
+from pipelines.ingestion.rows import Kind, RowBatch, Rows, Source
 
 SplitKind = Literal["time", "month", "order"]
 

@@ -9,10 +9,10 @@ from typing import Final
 
 from features.segments import integers_of
 from features.workspace import Workspace
-from pipelines.adapters.registry import open_adapter
 from pipelines.console import Reporter
-from pipelines.event_loading import load_events
-from pipelines.loading import (
+from pipelines.ingestion.adapters.registry import open_adapter
+from pipelines.ingestion.event_loading import load_events
+from pipelines.ingestion.loading import (
     FileState,
     KnownIds,
     Loading,
@@ -20,10 +20,10 @@ from pipelines.loading import (
     load_people,
     load_posts,
 )
-from pipelines.mapping import Mapping as FileMapping
-from pipelines.rejects import RejectFile, RowCheck
-from pipelines.rows import Kind, RowBatch, Source
-from pipelines.sources import Dataset, plain_dataset
+from pipelines.ingestion.mapping import Mapping as FileMapping
+from pipelines.ingestion.rejects import RejectFile, RowCheck
+from pipelines.ingestion.rows import Kind, RowBatch, Source
+from pipelines.ingestion.sources import Dataset, plain_dataset
 
 _LOADERS: Final[Mapping[Kind, Callable[[Loading, FileState, RowBatch], RowCheck]]] = {
     Kind.PEOPLE: load_people,

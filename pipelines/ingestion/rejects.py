@@ -9,7 +9,7 @@ import orjson
 from numpy.typing import NDArray
 
 from contracts.clock import now_us, to_datetime
-from pipelines.rows import RowBatch
+from pipelines.ingestion.rows import RowBatch
 
 
 class RowCheck:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from contracts.errors import InvalidInput, NotFound
-from pipelines.adapters import lastfm, ml_1m, ml_100k
-from pipelines.sources import Dataset
+from pipelines.ingestion.adapters import lastfm, ml_1m, ml_100k
+from pipelines.ingestion.sources import Dataset
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from contracts.ids import UNKNOWN_ID, Namespace
 from contracts.tables import FOLLOWS_SCHEMA, PEOPLE_SCHEMA, POSTS_SCHEMA
 from features.segments import integers_of
 from features.workspace import Workspace
-from pipelines.columns import FIELDS
-from pipelines.event_keys import Occurrences
-from pipelines.fields import Fields, intern_column, nullable_ids, nullable_times
-from pipelines.rejects import RowCheck
-from pipelines.rows import Kind, RowBatch, Source
-from pipelines.times import ABSENT_US, TimeColumn
+from pipelines.ingestion.columns import FIELDS
+from pipelines.ingestion.event_keys import Occurrences
+from pipelines.ingestion.fields import Fields, intern_column, nullable_ids, nullable_times
+from pipelines.ingestion.rejects import RowCheck
+from pipelines.ingestion.rows import Kind, RowBatch, Source
+from pipelines.ingestion.times import ABSENT_US, TimeColumn
 
 Ids = NDArray[np.int64]
 

@@ -10,13 +10,19 @@ from contracts.events import EVENT_SCHEMA, NEEDS_POST, NEEDS_TARGET, EventType
 from contracts.ids import UNKNOWN_ID, Namespace
 from features.identity import event_ids_of
 from features.workspace import Workspace
-from pipelines.event_effects import apply_to_catalog
-from pipelines.event_keys import made_event_ids
-from pipelines.fields import Fields, intern_column, lookup_column, nullable_ids, nullable_times
-from pipelines.loading import EARLIEST_EVENT_US, FileState, Loading
-from pipelines.rejects import RowCheck
-from pipelines.rows import RowBatch
-from pipelines.times import ABSENT_US
+from pipelines.ingestion.event_effects import apply_to_catalog
+from pipelines.ingestion.event_keys import made_event_ids
+from pipelines.ingestion.fields import (
+    Fields,
+    intern_column,
+    lookup_column,
+    nullable_ids,
+    nullable_times,
+)
+from pipelines.ingestion.loading import EARLIEST_EVENT_US, FileState, Loading
+from pipelines.ingestion.rejects import RowCheck
+from pipelines.ingestion.rows import RowBatch
+from pipelines.ingestion.times import ABSENT_US
 
 Ids = NDArray[np.int64]
 

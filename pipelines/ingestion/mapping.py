@@ -8,8 +8,8 @@ from typing import Final
 
 from contracts.errors import InvalidInput, NotFound
 from contracts.events import EVENT_TYPE_BY_WORD
-from pipelines.columns import FIELDS
-from pipelines.rows import Kind
+from pipelines.ingestion.columns import FIELDS
+from pipelines.ingestion.rows import Kind
 
 UNITS: Final = ("s", "ms", "us")
 

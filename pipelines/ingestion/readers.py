@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.errors import InvalidInput, NotFound
-from pipelines.csv_rows import CsvRows
-from pipelines.rows import Broken, RowBatch, Rows, text_array
+from pipelines.ingestion.csv_rows import CsvRows
+from pipelines.ingestion.rows import Broken, RowBatch, Rows, text_array
 
 ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 

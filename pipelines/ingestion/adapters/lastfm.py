@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.clock import now_us
-from pipelines.adapters.checksums import check_files
-from pipelines.adapters.movielens import first_times, timestamps
-from pipelines.rows import Kind, RowBatch, Source
-from pipelines.sources import Dataset, batch_of
+from pipelines.ingestion.adapters.checksums import check_files
+from pipelines.ingestion.adapters.movielens import first_times, timestamps
+from pipelines.ingestion.rows import Kind, RowBatch, Source
+from pipelines.ingestion.sources import Dataset, batch_of
 
 FILES: Final = ["artists.dat", "tags.dat", "user_friends.dat", "user_taggedartists.dat"]
 

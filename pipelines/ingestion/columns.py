@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from contracts.errors import InvalidInput
-from pipelines.rows import Kind
+from pipelines.ingestion.rows import Kind
 
 
 @dataclass(frozen=True, slots=True)
