@@ -35,8 +35,8 @@ _OPENS: Final = {
 }
 _CLOSES: Final = {
     EventType.UNFOLLOW: (EdgeKind.FOLLOW,),
-    # There is no event of its own for lifting a mute: unblocking lifts both.
-    EventType.UNBLOCK: (EdgeKind.BLOCK, EdgeKind.MUTE),
+    EventType.UNBLOCK: (EdgeKind.BLOCK,),
+    EventType.UNMUTE: (EdgeKind.MUTE,),
 }
 GRAPH_TYPES: Final = (*_OPENS, *_CLOSES)
 

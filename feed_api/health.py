@@ -62,7 +62,7 @@ async def readiness(request: Request) -> Response:
 @router.get("/metrics", operation_id="metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Give all metrics in Prometheus' text form."""
-    text = api_state(request).metrics.text()
+    text = await asyncio.to_thread(api_state(request).metrics.text)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -63,6 +63,8 @@ class Manifest(_Part):
     seed: int
     data: DataWindow
     families: Mapping[str, FamilyNote]
+    config: Mapping[str, Any] = Field(default_factory=dict)
+    """Every choice of the training run."""
     blend: Mapping[str, float]
     policy: Policy
     metrics: Sequence[Mapping[str, Any]] = ()

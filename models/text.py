@@ -15,18 +15,25 @@ from models.base import FloatArray, PostContent
 _WORD: Final = re.compile(r"\w\w+")
 
 
-def tokens(text: str, topics: Sequence[int], author_id: int) -> list[str]:
-    """Split a post into terms: lower-case words, one term a topic, one for the author."""
+def tokens(text: str, topics: Sequence[int], author_id: int, year: int) -> list[str]:
+    """Split a post into terms: lower-case words, one a topic, one for the author, two for age."""
     words = _WORD.findall(text.lower())
     marks = [f"topic {topic}" for topic in topics]
-    return words + marks + ([f"author {author_id}"] if author_id >= 0 else [])
+    # Works of one time appeal to the same people; among fresh posts the year is in no way rare.
+    age = [f"made {year}", f"decade {year // 10}"]
+    return words + marks + age + ([f"author {author_id}"] if author_id >= 0 else [])
 
 
 def documents(content: PostContent) -> Iterator[list[str]]:
     """Yield the terms of each post."""
     authors: list[int] = content.author_ids.tolist()
-    for text, topics, author in zip(content.texts, content.topics, authors, strict=True):
-        yield tokens(text, topics, author)
+    years: list[int] = (
+        content.created_us.astype("M8[us]").astype("M8[Y]").astype(int) + 1970
+    ).tolist()
+    for text, topics, author, year in zip(
+        content.texts, content.topics, authors, years, strict=True
+    ):
+        yield tokens(text, topics, author, year)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from contracts.seeds import stage_generator
 from features.segments import integers_of
 from features.workspace import Workspace
 from pipelines.console import Reporter
+from pipelines.crash_api import crash_api_posting
 
 _LONGEST_SECONDS: Final = 0.6
 _FILE_EVENTS: Final = 400_000
@@ -128,6 +129,14 @@ def crash_ingest(home: Path, rounds: int, seed: int, events: int = _FILE_EVENTS)
     return count
 
 
+def crash_posting(home: Path, rounds: int) -> CrashCount:
+    """Kill the server while events are posted to it; what a client sends again may not double."""
+    done = crash_api_posting(home, rounds)
+    return CrashCount(
+        "api", done.kills, done.acknowledged, done.found, done.lost, done.doubled + done.seq_gaps
+    )
+
+
 def write_events(path: Path, events: int, seed: int) -> None:
     """Write a file of likes and clicks without event ids, over several months."""
     generator = stage_generator(seed, "events")
@@ -147,6 +156,7 @@ def run_crashtest(folder: Path, rounds: int, seed: int, reporter: Reporter) -> l
         "append": lambda home: crash_writes("append", home, rounds, seed),
         "bulk": lambda home: crash_writes("bulk", home, rounds, seed),
         "ingest": lambda home: crash_ingest(home, rounds, seed),
+        "posting through the API": lambda home: crash_posting(home, rounds),
     }
     counts = []
     for mode, run in modes.items():

@@ -30,16 +30,20 @@ class Reasons(NamedTuple):
 
     codes: tuple[str, ...]
     refs: Rows
-    """Person id, post id or topic slot that the reason refers to; -1 for none."""
+    """Person id, post id or topic id that the reason refers to; -1 for none."""
 
 
 def reasons_of(
-    candidates: Candidates, rows: Rows, person_ids: Rows, seed_posts: dict[int, int]
+    candidates: Candidates,
+    rows: Rows,
+    person_ids: Rows,
+    topic_ids: Rows,
+    seed_posts: dict[int, int],
 ) -> Reasons:
     """Name the reason of each row of a feed.
 
-    `person_ids` maps person slots to ids; `seed_posts` maps a post slot that item-to-item found to
-    the id of the post that led there.
+    `person_ids` and `topic_ids` map slots to ids; `seed_posts` maps a post slot that item-to-item
+    found to the id of the post that led there.
     """
     bits = candidates[SOURCES][rows]
     followed = candidates[IN_NETWORK][rows]
@@ -52,8 +56,9 @@ def reasons_of(
     authors = candidates[AUTHOR][rows]
     following = (choice == 0) & (authors >= 0)
     refs[following] = person_ids[authors[following]]
-    by_topic = np.isin(choice, (2, 4))
-    refs[by_topic] = candidates[TOPIC][rows][by_topic]
+    topics = candidates[TOPIC][rows]
+    by_topic = np.isin(choice, (2, 4)) & (topics >= 0)
+    refs[by_topic] = topic_ids[topics[by_topic]]
     for row in np.flatnonzero(choice == 1):
         refs[row] = seed_posts.get(int(candidates[SLOT][rows[row]]), -1)
     return Reasons(codes, refs)

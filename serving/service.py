@@ -1,5 +1,6 @@
 """The feed service: one object that answers every feed request, behind `contracts.feed.Feeds`."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -80,6 +81,7 @@ class FeedService:
         self._follower = LogFollower(
             workspace.log, runtime.cache.applied_seq, self._apply, compacts=parts.writes_log
         )
+        self._yield: Counter[str] = Counter()
         self.on_ranked: OnRanked | None = None
         """Called after each ranking, for metrics."""
 
@@ -95,6 +97,7 @@ class FeedService:
             self._snapshots.put(snapshot)
             page = self._page(snapshot, 0, query.limit)
         if ranked is not None:
+            self._yield.update(ranked.trace.source_yield)
             self._records.put(partial(record_of, ranked, snapshot))
             if self.on_ranked is not None:
                 self.on_ranked(ranked)
@@ -162,6 +165,7 @@ class FeedService:
             "log_seq": self._workspace.log.last_seq,
             "ranker_healthy": self._ranker.healthy(),
             "records_written": self._records.written,
+            "source_yield": dict(self._yield),
         }
 
     def close(self) -> None:
@@ -191,10 +195,11 @@ class FeedService:
             ranked.trace.reasons.append(DegradeReason.NO_BUNDLE)
         rows = np.concatenate([ranked.selected.slate, ranked.selected.reserve])
         cache = self._runtime.cache
-        seeds = {
-            found: int(cache.posts.post_id[seed]) for found, seed in ranked.context.seeds.items()
-        }
-        reasons_by_row = reasons_of(ranked.candidates, rows, cache.people.person_id, seeds)
+        ids = cache.posts.post_id
+        seeds = {found: int(ids[seed]) for found, seed in ranked.context.seeds.items()}
+        reasons_by_row = reasons_of(
+            ranked.candidates, rows, cache.people.person_id, cache.posts.topics_index.ids, seeds
+        )
         return snapshot_of(ranked, reasons_by_row, self._bundle_id), ranked
 
     def _page(self, snapshot: Snapshot, offset: int, limit: int) -> FeedPage:

@@ -1,6 +1,7 @@
 """The logging policy: which posts were put before whom while the log was written.
 
-Nearly half recent posts of followed authors, a third popular ones, the rest random recent ones.
+Recent posts of followed authors, posts popular in the viewer's community, posts popular with all,
+and random recent ones.
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ import numpy as np
 from contracts.clock import DAY_US
 from simulator.population import FloatArray, IntArray, Posts
 
-FOLLOWED_SHARE: Final = 0.45
-POPULAR_SHARE: Final = 0.3
+FOLLOWED_SHARE: Final = 0.4
+NEARBY_SHARE: Final = 0.25  # popular in the viewer's community
+POPULAR_SHARE: Final = 0.1  # popular with everybody
 _POPULAR_POOL: Final = 300
 _POPULAR_POWER: Final = 0.75  # below 1: the rich get richer, but not everything
-_RECENT_DAYS: Final = 1.5
+_RECENT_DAYS: Final = 3.0
 NONE: Final = -1
 
 
@@ -51,7 +53,7 @@ class Library:
         return np.where(found, self.order[np.maximum(place, 0)], NONE)
 
     def random_recent(self, at_us: IntArray, rng: np.random.Generator) -> IntArray:
-        """Pick a post of about the last day and a half before each moment; NONE before the first.
+        """Pick a post of about the last days before each moment; NONE before the first.
 
         The age is exponential, so that older posts are seen too.
         """
@@ -84,22 +86,36 @@ class Graph:
 
 def choose_posts(
     person: IntArray,
+    community: IntArray,
     at_us: IntArray,
     library: Library,
     graph: Graph,
     popularity: FloatArray,
     rng: np.random.Generator,
 ) -> IntArray:
-    """Choose a post for each showing [n]; NONE only where nothing was posted yet."""
+    """Choose a post for each showing [n]; NONE only where nothing was posted yet.
+
+    `community` is each viewer's, `popularity` [communities, posts] what was done of late.
+    """
     post = library.random_recent(at_us, rng)
     source = rng.random(len(person))
     author = graph.random_followee(person, rng)
-    back = rng.geometric(0.45, len(person)).astype(np.int64) - 1
+    back = rng.geometric(0.35, len(person)).astype(np.int64) - 1
     followed = library.latest_by(np.maximum(author, 0), at_us, back)
     post = np.where((source < FOLLOWED_SHARE) & (author >= 0) & (followed >= 0), followed, post)
+    for place in range(len(popularity)):
+        near = np.flatnonzero((source >= 1.0 - NEARBY_SHARE) & (community == place))
+        _overwrite(post, near, popularity[place], rng)
+    wide = (source >= 1.0 - NEARBY_SHARE - POPULAR_SHARE) & (source < 1.0 - NEARBY_SHARE)
+    _overwrite(post, np.flatnonzero(wide), popularity.sum(axis=0), rng)
+    return np.where(post < 0, NONE, post)
+
+
+def _overwrite(
+    post: IntArray, rows: IntArray, popularity: FloatArray, rng: np.random.Generator
+) -> None:
+    """Put popular posts in some rows, in place; nothing where nothing is popular yet."""
     top = np.argsort(-popularity, kind="stable")[:_POPULAR_POOL]
     weights = popularity[top] ** _POPULAR_POWER
     if weights.sum() > 0.0:
-        popular = rng.choice(top, len(person), p=weights / weights.sum())
-        post = np.where(source > 1.0 - POPULAR_SHARE, popular, post)
-    return np.where(post < 0, NONE, post)
+        post[rows] = rng.choice(top, len(rows), p=weights / weights.sum())

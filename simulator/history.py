@@ -11,7 +11,7 @@ from contracts.events import EventType
 from contracts.seeds import stage_generator
 from simulator.behaviour import DRAWN, Behaviour, Outcome, Shown, Truth
 from simulator.exposure import Graph, Library, choose_posts
-from simulator.population import Follows, IntArray, Posts, moments
+from simulator.population import Follows, IntArray, People, Posts, moments
 
 SESSION_LENGTH: Final = 14
 _POPULARITY_KEEP: Final = 0.6  # of a post's popularity, from one day to the next
@@ -39,7 +39,7 @@ class _Running:
     follow_keys: IntArray  # sorted
     follow_since: IntArray
     seen_keys: IntArray  # sorted
-    popularity: NDArray[np.float64]
+    popularity: NDArray[np.float64]  # [communities, posts]
     sessions: int = 0
 
 
@@ -59,7 +59,7 @@ def simulate_history(behaviour: Behaviour, follows: Follows, per_person: float) 
         follow_keys=follows.follower * n + follows.followee,
         follow_since=follows.since_us,
         seen_keys=np.empty(0, np.int64),
-        popularity=np.zeros(len(posts)),
+        popularity=np.zeros((int(people.community.max()) + 1, len(posts))),
     )
     library = Library.of(posts, n)
     days = []
@@ -72,7 +72,7 @@ def simulate_history(behaviour: Behaviour, follows: Follows, per_person: float) 
         truth = behaviour.truth(shown)
         outcome = behaviour.draw(truth, rng)
         days.append(_Day(shown, session, truth, outcome))
-        _carry_over(running, days[-1], posts, n)
+        _carry_over(running, days[-1], people, posts)
     keys = running.follow_keys
     graph = Follows(keys // n, keys % n, running.follow_since)
     return _concatenate(days, graph)
@@ -94,7 +94,8 @@ def _show(
     session = np.repeat(np.arange(len(owner)), length)
     person, at = owner[session], begin[session]
     graph = Graph.of(running.follow_keys, n)
-    post = choose_posts(person, at, library, graph, running.popularity, rng)
+    community = behaviour.people.community[person]
+    post = choose_posts(person, community, at, library, graph, running.popularity, rng)
     key = person * len(posts) + post
     first = np.zeros(len(key), np.bool_)
     first[np.unique(key, return_index=True)[1]] = True
@@ -114,16 +115,16 @@ def _show(
     return shown, session + running.sessions
 
 
-def _carry_over(running: _Running, day: _Day, posts: Posts, n_people: int) -> None:
+def _carry_over(running: _Running, day: _Day, people: People, posts: Posts) -> None:
     shown, acted = day.shown, day.outcome.acted
     running.sessions = int(day.session.max(initial=running.sessions - 1)) + 1
     key = shown.person * len(posts) + shown.post
     running.seen_keys = np.union1d(running.seen_keys, key)
     weights = acted[:, : DRAWN.index(EventType.SAVE) + 1].sum(axis=1)
-    gained = np.bincount(shown.post, weights=weights, minlength=len(posts))
-    running.popularity = running.popularity * _POPULARITY_KEEP + gained
+    running.popularity *= _POPULARITY_KEEP
+    np.add.at(running.popularity, (people.community[shown.person], shown.post), weights)
     chose = acted[:, DRAWN.index(EventType.FOLLOW_AUTHOR)]
-    pair = shown.person[chose] * n_people + posts.author[shown.post[chose]]
+    pair = shown.person[chose] * len(people) + posts.author[shown.post[chose]]
     pair, at = np.unique(pair, return_index=True)
     keys = np.concatenate([running.follow_keys, pair])
     order = np.argsort(keys, kind="stable")

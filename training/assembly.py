@@ -59,6 +59,7 @@ def assemble(
         seed=config.seed,
         data=_window(data, seen),
         families=_notes(config, parts.families, choice),
+        config=config.model_dump(mode="json"),
         blend={family.value: weight for family, weight in parts.blend.weights.items()},
         policy=config.policy,
         metrics=[_brief(row) for row in rows],

@@ -10,7 +10,7 @@ from models.base import Family, FloatArray, IntArray, ItemHistories, VectorModel
 from models.blend import RetrievalBlend
 from models.normalise import QuantileTable
 from training.metrics import top_k
-from training.scoring import Exam, chunks
+from training.scoring import Exam, Scorer, chunks
 
 Families = Mapping[Family, VectorModel]
 
@@ -30,7 +30,10 @@ class Candidates:
 
 
 def union_candidates(
-    exam: Exam, families: Families, normalisers: Mapping[Family, QuantileTable], best: int
+    exam: Exam,
+    families: Mapping[Family, Scorer],
+    normalisers: Mapping[Family, QuantileTable],
+    best: int,
 ) -> Candidates:
     """Take the `best` posts of each family and the scores of all families on their union."""
     rows, scores = [], []

@@ -15,6 +15,7 @@ from models.normalise import QuantileTable
 from models.ranker import EnsembleRanker
 from training.assembly import Parts, assemble
 from training.candidates import Candidates, choose_blend, fit_normalisers, union_candidates
+from training.champion import judge_bundle
 from training.config import TrainingConfig
 from training.dataset import Dataset, Queries, require_actions
 from training.ensemble import (
@@ -60,8 +61,16 @@ class Stack:
     blend: RetrievalBlend
 
 
-def train_ranking(data: TrainingData, config: TrainingConfig, clock: StageClock) -> TrainingResult:
-    """Run everything; LeakageError where a row would see the future, InvalidInput on too little."""
+def train_ranking(
+    data: TrainingData,
+    config: TrainingConfig,
+    clock: StageClock,
+    champion: Bundle | None = None,
+) -> TrainingResult:
+    """Run everything; LeakageError where a row would see the future, InvalidInput on too little.
+
+    `champion`: the bundle that the new one must not be worse than, judged on the same people.
+    """
     dataset = data.dataset
     require_actions(dataset)
     with clock.stage("split"):
@@ -91,11 +100,34 @@ def train_ranking(data: TrainingData, config: TrainingConfig, clock: StageClock)
         judged, ranker_metrics = _test(data, config, split, (stack, ranker), test)
         sentence = split.sentence
         rows_out = table(dataset.name, sentence, list(judged.values()), test, config.seed)
-    verdict = gate(judged["ensemble"], judged["popularity"], None, config.seed)
+    verdict = _verdict(data, config, split, (judged, test), champion)
     with clock.stage("bundle"):
         parts = Parts(stack.models, stack.families, stack.normalisers, stack.blend, ranker)
         bundle = assemble(dataset, config, split, parts, choice, rows_out, ranker_metrics)
     return TrainingResult(bundle, rows_out, judged, ranker_metrics, choice, verdict, clock.costs)
+
+
+def _verdict(
+    data: TrainingData,
+    config: TrainingConfig,
+    split: Split,
+    tested: tuple[dict[str, Judged], Exam],
+    champion: Bundle | None,
+) -> Verdict:
+    """Apply the gate, with the champion judged on the same people where there is one."""
+    judged, test = tested
+    theirs = None
+    if champion is not None:
+        source = visible_features(data, split, split.test)
+        theirs = judge_bundle(champion, data.dataset, test, source, config.union)["ensemble"]
+    return gate(judged["ensemble"], judged["popularity"], theirs, config.seed)
+
+
+def test_exam(data: TrainingData, config: TrainingConfig) -> tuple[Exam, FeatureSource, Split]:
+    """Make the test of a set, for judging a stored bundle."""
+    split = make_split(data.dataset, config.split)
+    exam = _exam(data.dataset, split.refit, split.test)
+    return exam, visible_features(data, split, split.test), split
 
 
 def _exam(dataset: Dataset, train: BoolArray, queries: Queries) -> Exam:
@@ -129,7 +161,7 @@ def _ranker_rows(
 ) -> RankerRows:
     """Label impressions between the cuts; without impressions, the union of candidates."""
     validation, union = asked
-    source = _visible(data, split, split.validation)
+    source = visible_features(data, split, split.validation)
     if data.impressions is not None and split.cuts_us is not None:
         inside = within(data.impressions.times_us, *split.cuts_us)
         if inside.any():
@@ -141,7 +173,7 @@ def _ranker_rows(
     return candidate_rows(data.dataset, validation, union, features)
 
 
-def _visible(data: TrainingData, split: Split, queries: Queries) -> FeatureSource:
+def visible_features(data: TrainingData, split: Split, queries: Queries) -> FeatureSource:
     """Hide what is to be predicted where the split is not by time."""
     if split.cuts_us is not None:
         return data.features
@@ -167,7 +199,7 @@ def _test(
     slices = target_slices(test)
     lists = {name: ranked_lists(test, scorer) for name, scorer in scorers.items()}
     union = union_candidates(test, stack.families, stack.normalisers, config.union)
-    source = _visible(data, split, split.test)
+    source = visible_features(data, split, split.test)
     features = ask_features(data.dataset, source, test.queries, union.rows, union.scores)
     values = predict_values(ranker, config.policy, features, union.rows >= 0)
     lists["ensemble"] = ensemble_lists(union, values, lists["retrieval-blend"])

@@ -68,14 +68,18 @@ class Exam:
 
 def make_exam(data: Dataset, queries: Queries, popularity: FloatArray) -> Exam:
     """Gather histories, seen items and targets; queries without any target are left out."""
+    useful = target_items(data, queries)[0].lengths > 0
+    return exam_of(data, queries.take(useful), popularity)
+
+
+def exam_of(data: Dataset, queries: Queries, popularity: FloatArray) -> Exam:
+    """Gather histories, seen items and targets of all queries, with targets or without."""
     targets, types = target_items(data, queries)
-    useful = targets.lengths > 0
-    kept = queries.take(useful)
     return Exam(
-        kept,
-        histories(data, kept),
-        seen_items(data, kept),
-        Ragged(targets.values, np.concatenate([[0], np.cumsum(targets.lengths[useful])])),
+        queries,
+        histories(data, queries),
+        seen_items(data, queries),
+        targets,
         types,
         data.content.created_us,
         popularity,

@@ -116,10 +116,23 @@ def test_null_is_not_zero(small: FeatureState, t0: int) -> None:
 
 def test_an_unknown_viewer_has_counts_of_zero_and_no_history(small: FeatureState, t0: int) -> None:
     got = named(small, 999, [OLD], t0 + 2 * DAY_US)
-    assert got["viewer_click_7d"][0] == got["viewer_follows"][0] == got["author_affinity"][0] == 0
+    zero = [f for f in FEATURES if f.startswith("viewer_") and f != "viewer_hours_since"]
+    assert len(zero) == 6
+    assert all(got[name][0] == 0.0 for name in [*zero, "author_affinity", "in_network"])
     assert np.isnan(got["viewer_hours_since"][0])
     assert np.isnan(got["topic_share"][0])
     assert np.isnan(got["same_language"][0])
+
+
+def test_an_author_never_acted_on_counts_zero_and_has_no_hours(
+    small: FeatureState, t0: int, posts_of: Callable[..., pa.Table]
+) -> None:
+    small.add_posts(posts_of([14], [CAT], [[9]], [t0]))
+    got = named(small, ANN, [14, OLD], t0 + 2 * DAY_US)
+    assert got["author_affinity"][0] == got["author_seen_count"][0] == got["in_network"][0] == 0.0
+    assert np.isnan(got["author_hours_since"][0])
+    assert got["topic_affinity"][0] == got["topic_share"][0] == 0.0
+    assert got["author_hours_since"][1] > 0.0
 
 
 def test_an_unknown_post_is_all_null_and_disturbs_nobody(small: FeatureState, t0: int) -> None:

@@ -53,6 +53,8 @@ class StaticFeeds:
         self.failure: Exception | None = None
         """Raised by the next feeds, where there is one."""
         self.ready = True
+        self.stuck = False
+        """Whether the log is not applied any more."""
 
     def open(self, query: FeedQuery) -> FeedPage:
         self.gate.wait()
@@ -110,7 +112,7 @@ class StaticFeeds:
 
     def wait_applied(self, seq: int, timeout_seconds: float) -> bool:
         del timeout_seconds
-        return self._workspace.log.last_seq >= seq
+        return not self.stuck and self._workspace.log.last_seq >= seq
 
     def health(self) -> Mapping[str, object]:
         counts = self._workspace.catalog.counts()

@@ -1,5 +1,7 @@
 """POST events: row by row, once each, on disk, and the graph with them."""
 
+from time import monotonic
+
 import pytest
 
 from contracts.clock import now_us, to_datetime
@@ -150,3 +152,8 @@ def test_one_can_wait_until_feeds_know(api):
     answer = api.post(LIKE, params={"wait": "applied"})
     assert answer.headers["headwater-applied"] == "true"
     assert "headwater-applied" not in api.post(LIKE).headers
+    api.feeds.stuck = True
+    start = monotonic()
+    answer = api.post(LIKE | {"event_id": "late"}, params={"wait": "applied"})
+    assert (answer.status_code, answer.headers["headwater-applied"]) == (202, "false")
+    assert 0.9 < monotonic() - start < 3

@@ -85,6 +85,14 @@ def test_every_post_takes_an_idempotency_key(operations):
         assert ("Idempotency-Key" in names) == (operation["method"] == "post")
 
 
+def test_success_says_whether_something_was_made(operations):
+    wanted = {"put": {"201", "204"}, "delete": {"204"}}
+    for name, operation in operations.items():
+        if operation["method"] in wanted:
+            found = {s for s in operation["responses"] if s < "300"}
+            assert found == wanted[operation["method"]], name
+
+
 def test_every_schema_is_closed(document):
     for name, schema in document["components"]["schemas"].items():
         if name in {"Alive", "Ready", "BadRow"}:

@@ -21,12 +21,12 @@ def world(make_api):
 
 @given(steps=STEPS)
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_pages_are_the_snapshot_less_what_was_deleted(world, steps):
     for _ in steps:
         world.put_post(f"p-{next(NUMBERS)}")
-    snapshot = [item["post_id"] for item in world.feed("ann", limit=30)["items"]]
+    snapshot = [item["post_id"] for item in world.feed("ann", limit=50)["items"]]
     seen, cursors, deleted, query = [], [], set(), {}
     for limit, change in steps:
         page = world.feed("ann", limit=limit, **query)

@@ -2,6 +2,7 @@
 
 from contracts.degrade import RemovalReason, SourceName
 from contracts.feed import Explanation, ReasonCode
+from contracts.ids import Namespace
 from feed_api.platform.schemas import RankOut, WhyOut
 from feed_api.platform.words import explanation_text, reason_text, removal_text
 
@@ -29,6 +30,13 @@ def test_candidates_that_nobody_knows_are_an_empty_order(api):
     answer = api.ask("POST", RANK, json={"viewer": "nobody", "posts": ["none"]})
     assert (answer.status_code, answer.json()["items"]) == (200, [])
     assert answer.json()["unknown"] == ["none"]
+
+
+def test_a_candidate_that_feeds_leave_out_is_not_lost(api):
+    api.workspace.ids.intern(Namespace.POST, ["named, but not there"])
+    body = {"viewer": "ann", "posts": ["p-1", "named, but not there"]}
+    answer = api.ask("POST", RANK, json=body).json()
+    assert answer["unknown"] == ["named, but not there"]
 
 
 def test_why_names_place_sources_and_the_post_ahead(api):

@@ -103,9 +103,9 @@ STAGES = Stages(
 class Breaks:
     """Makes any component fail, keeping what it declares."""
 
-    def __init__(self, component, error=RuntimeError("broken")):
+    def __init__(self, component, error=None):
         self._component = component
-        self._error = error
+        self._error = error or RuntimeError("broken")
 
     def __getattr__(self, name):
         if name in {"context", "find", "columns", "keep", "score", "select", "fold_in"}:

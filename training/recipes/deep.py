@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torch.nn import functional
 
 from models.base import (
     FloatArray,
@@ -22,6 +21,7 @@ from training.loop import LoopReport, run_epochs, torch_run
 from training.recipes.base import item_counts
 from training.recipes.content import fit_embedder
 from training.recipes.sequences import Batch, Sequences, epoch_batches, make_sequences
+from training.recipes.softmax import SampledSoftmax
 from training.recipes.two_tower import TwoTower
 
 
@@ -41,7 +41,7 @@ class DeepRecipeConfig(BaseModel):
     id_dropout: float = Field(default=0.15, ge=0, lt=1)
     """How often an item is met without its id, so that content must carry it."""
     horizon: int = Field(default=5, ge=1)
-    negatives: int = Field(default=2048, ge=1)
+    negatives: int = Field(default=1024, ge=1)
     """Shared by a batch; all items are used where there are no more than this."""
     topics: int = Field(default=200, ge=0)
     """Most used topics that are inputs of their own; content vectors know the others."""
@@ -143,7 +143,7 @@ class Fit:
 
     def _loss(self, batch: Batch) -> Tensor:
         """Sampled softmax with log-Q correction (Bengio and Senécal, 2008; Yi et al., 2019)."""
-        drawn = self._negatives()
+        drawn, log_q = self._negatives()
         rows, inverse = np.unique(
             np.concatenate([batch.items.ravel(), batch.targets.ravel(), drawn]),
             return_inverse=True,
@@ -157,27 +157,31 @@ class Fit:
             torch.from_numpy(batch.types.astype(np.int64)),
             valid,
         )[valid]  # [P, d]
-        target = where[size : 2 * size].view(batch.items.shape)[valid]
-        share = np.maximum(self.sampling[rows] * len(drawn), 1e-12)
-        log_q = torch.from_numpy(np.log(share).astype(np.float32))
-        positive = (viewers * vectors[target]).sum(dim=1)
-        negative = where[2 * size :]
-        logits = viewers @ vectors[negative].T  # [P, negatives]
-        if len(self.acted) > self.config.negatives:
-            positive = positive - log_q[target]
-            logits = logits - log_q[negative]
-        logits = logits.masked_fill(negative[None, :] == target[:, None], -1e9)
-        joined = torch.cat([positive[:, None], logits], dim=1)
-        return functional.cross_entropy(joined, torch.zeros(len(joined), dtype=torch.int64))
+        targets = batch.targets[batch.valid]
+        positive = (viewers * vectors[where[size : 2 * size].view(batch.items.shape)[valid]]).sum(1)
+        column = np.full(len(log_q), -1, dtype=np.int64)
+        column[drawn] = np.arange(len(drawn))
+        loss: Tensor = SampledSoftmax.apply(
+            viewers,
+            positive - torch.from_numpy(log_q[targets]),
+            vectors[where[2 * size :]],
+            -torch.from_numpy(log_q[drawn]),
+            torch.from_numpy(column[targets]),
+        )  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return loss
 
-    def _negatives(self) -> IntArray:
-        """Draw items that somebody acted on; the others may be new, and are not pushed down."""
+    def _negatives(self) -> tuple[IntArray, FloatArray]:
+        """Draw distinct items that somebody acted on, and every item's log chance to be drawn.
+
+        Items without actions may be new: they are never drawn, so that nothing pushes them down.
+        """
         if len(self.acted) <= self.config.negatives:
-            return self.acted
+            return self.acted, np.zeros(len(self.sampling), dtype=np.float32)
         edges = np.cumsum(self.sampling)
-        drawn = self.generator.random(self.config.negatives) * edges[-1]
-        rows: IntArray = np.searchsorted(edges, drawn, side="right")
-        return rows
+        points = self.generator.random(self.config.negatives) * edges[-1]
+        drawn = np.unique(np.searchsorted(edges, points, side="right"))
+        chance = -np.expm1(self.config.negatives * np.log1p(-self.sampling))
+        return drawn, np.log(np.maximum(chance, 1e-12)).astype(np.float32)
 
 
 def _held_score(network: TwoTower, whole: Sequences, held: IntArray, by: IntArray) -> float:

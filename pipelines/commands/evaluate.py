@@ -1,0 +1,64 @@
+"""`headwater evaluate`: judge a stored bundle on later data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contracts.errors import NotFound
+from models.bundle import Bundle
+from pipelines.commands.train import model_summary, print_models
+from pipelines.console import AsJson, Home, Reporter, home_of
+from pipelines.flow import CHALLENGER_FILE, read_home
+from pipelines.publish import champion_id
+from training.champion import judge_bundle
+from training.config import TrainingConfig
+from training.evaluate import table
+from training.ranking import test_exam
+
+
+def evaluate(
+    bundle: Annotated[
+        str | None, typer.Option(help="Bundle id; the champion, else the challenger, by default.")
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score every model of a bundle on later data, with intervals, beside popularity.
+
+    The test is that of the training run: the same cuts on the event log as it stands now.
+    """
+    report = Reporter(as_json)
+    folder = home_of(home)
+    name = bundle or champion_id(folder) or challenger_id(folder)
+    if name is None:
+        msg = f"there is no bundle in {folder / 'bundles'}"
+        raise NotFound(msg, hint="train one with `headwater train`")
+    with report.stage("load and read"):
+        loaded = Bundle.load(folder / "bundles" / name)
+        data = read_home(folder)
+    config = TrainingConfig.model_validate(dict(loaded.manifest.config))
+    exam, source, split = test_exam(data, config)
+    with report.stage("rank and judge"):
+        judged = judge_bundle(loaded, data.dataset, exam, source, config.union)
+        rows = table(data.dataset.name, split.sentence, list(judged.values()), exam, config.seed)
+    print_models(report, rows)
+    newest = int(data.dataset.actions.times_us[split.refit].max(initial=0))
+    saw = loaded.manifest.data.last_us > newest
+    if saw:
+        report.say("Note: this bundle has seen actions later than the test's cut.", style="yellow")
+    report.finish(
+        {
+            "bundle_id": name,
+            "set": data.dataset.name,
+            "protocol": split.sentence,
+            "saw_test": saw,
+            "models": [model_summary(row) for row in rows],
+        }
+    )
+
+
+def challenger_id(home: Path) -> str | None:
+    """Read which bundle was trained last; None where none was."""
+    pointer = home / "bundles" / CHALLENGER_FILE
+    return pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None

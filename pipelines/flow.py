@@ -1,0 +1,132 @@
+"""One training run as a flow: read, train, write the bundle, judge, track, report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from json import dumps, loads
+from pathlib import Path
+from typing import Any, Final
+
+from contracts.errors import BundleMismatch
+from features.workspace import Workspace
+from models.bundle import Bundle
+from pipelines.publish import champion_id
+from training.config import TrainingConfig
+from training.evaluate import ModelRow
+from training.ranking import TrainingResult, train_ranking
+from training.reading import TrainingData, read_training_data
+from training.report import write_results
+from training.stages import StageClock, StageCost
+from training.tracking import Tracker
+
+CHALLENGER_FILE: Final = "CHALLENGER"
+REPORT_SUFFIX: Final = ".report.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FlowResult:
+    """What a run left behind."""
+
+    bundle_id: str
+    run_id: str
+    rows: list[ModelRow]
+    ranker_metrics: dict[str, float]
+    why: str
+    promote: bool
+    notes: dict[str, Any] = field(default_factory=dict)
+    costs: list[StageCost] = field(default_factory=list)
+
+
+def run_training(
+    home: Path, config: TrainingConfig, clock: StageClock, results: Path | None = None
+) -> FlowResult:
+    """Train on a home folder's log and leave a bundle there, registered as challenger.
+
+    `results`: a Markdown file whose section of this set is replaced.
+    """
+    with clock.stage("read"):
+        data = read_home(home)
+    champion = _champion(home)
+    result = train_ranking(data, config, clock, champion)
+    with clock.stage("write bundle"):
+        bundle = result.bundle.save(home / "bundles")
+    with clock.stage("track"):
+        run_id = Tracker(home).log_run(
+            bundle.manifest, result.rows, clock.costs, result.verdict.why
+        )
+    notes = _notes(bundle, result)
+    _write_report(home, bundle.bundle_id, result, run_id)
+    if results is not None:
+        write_results(results, result.rows, result.ranker_metrics, notes, clock.costs)
+    return FlowResult(
+        bundle.bundle_id,
+        run_id,
+        result.rows,
+        result.ranker_metrics,
+        result.verdict.why,
+        result.verdict.promote,
+        notes,
+        clock.costs,
+    )
+
+
+def read_home(home: Path) -> TrainingData:
+    """Read a home folder for training or evaluation."""
+    with Workspace.open(home, read_only=True) as workspace:
+        return read_training_data(workspace)
+
+
+def read_report(home: Path, bundle_id: str) -> Mapping[str, Any] | None:
+    """Read what was noted of a bundle when it was trained; None where nothing was."""
+    path = home / "bundles" / f"{bundle_id}{REPORT_SUFFIX}"
+    if not path.exists():
+        return None
+    report: Mapping[str, Any] = loads(path.read_text(encoding="utf-8"))
+    return report
+
+
+def _champion(home: Path) -> Bundle | None:
+    """Load the champion; None where there is none, or it does not fit this code any more."""
+    name = champion_id(home)
+    if name is None:
+        return None
+    try:
+        return Bundle.load(home / "bundles" / name)
+    except BundleMismatch:
+        return None
+
+
+def _notes(bundle: Bundle, result: TrainingResult) -> dict[str, Any]:
+    manifest, choice = bundle.manifest, result.choice
+    blend = ", ".join(f"{name} {weight:g}" for name, weight in manifest.blend.items())
+    return {
+        "Data": (
+            f"{manifest.data.events:,} actions trained on, {manifest.data.people:,} people, "
+            f"{manifest.data.posts:,} posts, fingerprint {manifest.data.fingerprint}"
+        ),
+        "Measured on": manifest.measured_on,
+        "Chosen on validation": (
+            f"collaborative is {choice.collaborative}, content with prior weight "
+            f"{choice.prior_weight:g}, retrieval blend {blend}"
+        ),
+        "Calibration": (
+            "claimed: impressions are known"
+            if manifest.calibrated
+            else "not claimed: without impressions nobody knows what was ignored"
+        ),
+        "Bundle": manifest.bundle_id,
+    }
+
+
+def _write_report(home: Path, bundle_id: str, result: TrainingResult, run_id: str) -> None:
+    report = {
+        "bundle_id": bundle_id,
+        "run_id": run_id,
+        "promote": result.verdict.promote,
+        "why": result.verdict.why,
+        "rows": [row.model_dump(mode="json") for row in result.rows],
+        "costs": [cost._asdict() for cost in result.costs],
+    }
+    folder = home / "bundles"
+    text = dumps(report, indent=2)
+    (folder / f"{bundle_id}{REPORT_SUFFIX}").write_text(text + "\n", encoding="utf-8")
+    (folder / CHALLENGER_FILE).write_text(bundle_id + "\n", encoding="utf-8")

@@ -1,0 +1,139 @@
+"""MLflow, and nothing else that touches it: runs, metrics, plots, the registry and its aliases."""
+
+import json
+from collections.abc import Iterator, Mapping
+from math import isnan
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import time
+from typing import Any, Final
+
+import mlflow
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+from training.config import TrainingConfig
+from training.evaluate import DECIDING, ModelRow
+from training.ranking import TrainingResult
+
+EXPERIMENT: Final = "headwater"
+MODEL: Final = "headwater-bundle"
+CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
+_MOST_PARAMS: Final = 100
+_LONGEST_PARAM: Final = 500
+
+
+def tracking_uri(home: Path) -> str:
+    """Name the SQLite store of a home folder."""
+    return f"sqlite:///{(home / 'mlflow' / 'mlflow.db').absolute()}"
+
+
+def _artifacts(home: Path) -> str:
+    return (home / "mlflow" / "artifacts").absolute().as_uri()
+
+
+def log_run(
+    home: Path, result: TrainingResult, config: TrainingConfig, bundle_folder: Path
+) -> tuple[str, str]:
+    """Log one training run and register its bundle as challenger: (run id, version)."""
+    client = _client(home)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    identity = (
+        experiment.experiment_id
+        if experiment is not None
+        else client.create_experiment(
+            EXPERIMENT, (home / "mlflow" / "artifacts").absolute().as_uri()
+        )
+    )
+    manifest = result.bundle.manifest
+    run = client.create_run(identity, tags={"bundle_id": bundle_folder.name}).info.run_id
+    params = dict(_flat({"data": manifest.data.model_dump(), **config.model_dump(mode="json")}))
+    client.log_batch(run, metrics=_metrics(result), params=_params(params))
+    with TemporaryDirectory() as folder:
+        _draw(result.rows, Path(folder) / "models.png")
+        table = [row.model_dump(mode="json") for row in result.rows]
+        (Path(folder) / "models.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+        client.log_artifacts(run, folder)
+    client.log_artifact(run, str(bundle_folder / "manifest.json"))
+    client.set_terminated(run)
+    return run, _register(client, run, bundle_folder)
+
+
+def set_alias(home: Path, alias: str, bundle_id: str) -> bool:
+    """Point a registry alias at a bundle; False where the registry does not know the bundle."""
+    client = _client(home)
+    try:
+        versions = client.search_model_versions(f"name='{MODEL}'")
+    except MlflowException:
+        return False
+    for version in versions:
+        if version.tags.get("bundle_id") == bundle_id:
+            client.set_registered_model_alias(MODEL, alias, version.version)
+            return True
+    return False
+
+
+def _client(home: Path) -> mlflow.MlflowClient:
+    (home / "mlflow").mkdir(parents=True, exist_ok=True)
+    uri = tracking_uri(home)
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _register(client: mlflow.MlflowClient, run: str, folder: Path) -> str:
+    try:
+        client.get_registered_model(MODEL)
+    except MlflowException:
+        client.create_registered_model(MODEL, description="Bundles: families, ranker, indexes")
+    version = client.create_model_version(
+        MODEL, source=folder.absolute().as_uri(), run_id=run, tags={"bundle_id": folder.name}
+    )
+    client.set_registered_model_alias(MODEL, CHALLENGER, version.version)
+    return str(version.version)
+
+
+def _metrics(result: TrainingResult) -> list[Metric]:
+    now = int(time() * 1000)
+    named: dict[str, float] = {}
+    for row in result.rows:
+        named |= {f"{row.model}.{k}": v.mean for k, v in row.metrics.items()}
+        named |= {f"{row.model}.{k}": v for k, v in row.lists.items()}
+    named |= {f"ranker.{k}": v for k, v in result.ranker_metrics.items()}
+    named |= {f"seconds.{cost.name}": cost.seconds for cost in result.costs}
+    usable = {k: v for k, v in named.items() if not isnan(v)}  # MLflow's SQLite refuses NaN
+    return [Metric(_key(k), float(v), now, 0) for k, v in usable.items()]
+
+
+def _key(name: str) -> str:
+    """MLflow takes letters, digits and a few signs in a name."""
+    return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in name.replace("@", "_at_"))
+
+
+def _params(params: Mapping[str, Any]) -> list[Param]:
+    short = [(k, str(v)[:_LONGEST_PARAM]) for k, v in params.items()]
+    return [Param(_key(k), v) for k, v in short[:_MOST_PARAMS]]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def _draw(rows: list[ModelRow], target: Path) -> None:
+    """Draw NDCG@20 of each model with its interval."""
+    ordered = sorted(rows, key=lambda row: row.metrics[DECIDING].mean)
+    figure = Figure(figsize=(7, 0.4 * len(ordered) + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for place, row in enumerate(ordered):
+        found = row.metrics[DECIDING]
+        axes.plot([found.low, found.high], [place, place], color="tab:blue")
+        axes.plot(found.mean, place, "o", color="tab:blue")
+    axes.set_yticks(range(len(ordered)), [row.model for row in ordered])
+    axes.set_xlabel(f"{DECIDING}, mean over people and 95 % interval")
+    figure.savefig(target, dpi=120)
