@@ -16,14 +16,21 @@ from features.store import open_store
 from features.workspace import Workspace
 from feed_api import keys
 from feed_api.database import home_url, open_database
+from pipelines.commands.train import model_summary, print_models
 from pipelines.console import Reporter
 from pipelines.demo_feeds import print_addresses, serve_on, show_feeds
+from pipelines.flow import run_training
 from pipelines.ingestion.ingest import ingest, open_dataset
+from pipelines.publish import publish_bundle
 from pipelines.server_process import RunningServer, free_port, serving
 from simulator.world import World
+from training.config import TrainingConfig, small_config
+from training.stages import StageClock
+from training.tracking import CHAMPION, set_alias
 
 MARKER: Final = "DEMO"
 _FRESH_DAYS: Final = 2
+_SMALL_BELOW: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +54,8 @@ def run_demo(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
     with Workspace.open(plan.home) as workspace:
         counts = _ingest(workspace, folder, report)
         _materialize(workspace, report)
-        models = _train(workspace, report)
         offset = clock_offset_seconds(workspace)
+    models = _train_and_publish(plan, report)
     token = _make_key(plan.home)
     with ExitStack() as stack:
         with report.stage("start the server"):
@@ -65,7 +72,7 @@ def run_demo(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
         "counts": counts,
         "seconds": report.seconds,
         "total_seconds": took,
-        "models": models,
+        **models,
         **shown,
     }
 
@@ -117,6 +124,29 @@ def _materialize(workspace: Workspace, report: Reporter) -> None:
         store = open_store(workspace)
         store.apply()
         store.materialize(done.end_us)
+
+
+def _train_and_publish(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
+    """Train, print the table, publish; a demo serves what it has even where the gate refuses."""
+    small = plan.data is None and plan.people < _SMALL_BELOW
+    config = small_config() if small else TrainingConfig()
+    clock = StageClock(
+        begins=lambda name: report.say(f"  {name}", style="dim"),
+        done=lambda cost: report.say(f"    {cost.seconds:.1f} s", style="dim"),
+    )
+    with report.stage("train and evaluate"):
+        found = run_training(plan.home, config, clock)
+    print_models(report, found.rows)
+    report.say(f"Gate: {found.why}")
+    with report.stage("publish"):
+        publish_bundle(plan.home, found.bundle_id)
+        set_alias(plan.home, CHAMPION, found.bundle_id)
+    return {
+        "bundle_id": found.bundle_id,
+        "gate": {"promote": found.promote, "why": found.why},
+        "models": [model_summary(row) for row in found.rows],
+        "ranker": found.ranker_metrics,
+    }
 
 
 def _make_key(home: Path) -> str:

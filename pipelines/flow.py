@@ -1,7 +1,7 @@
 """One training run as a flow: read, train, write the bundle, judge, track, report."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from json import dumps, loads
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from training.ranking import TrainingResult, train_ranking
 from training.reading import TrainingData, read_training_data
 from training.report import write_results
 from training.stages import StageClock, StageCost
-from training.tracking import Tracker
+from training.tracking import log_run
 
 CHALLENGER_FILE: Final = "CHALLENGER"
 REPORT_SUFFIX: Final = ".report.json"
@@ -50,9 +50,8 @@ def run_training(
     with clock.stage("write bundle"):
         bundle = result.bundle.save(home / "bundles")
     with clock.stage("track"):
-        run_id = Tracker(home).log_run(
-            bundle.manifest, result.rows, clock.costs, result.verdict.why
-        )
+        saved = replace(result, bundle=bundle)
+        run_id, _ = log_run(home, saved, config, home / "bundles" / bundle.bundle_id)
     notes = _notes(bundle, result)
     _write_report(home, bundle.bundle_id, result, run_id)
     if results is not None:

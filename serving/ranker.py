@@ -51,6 +51,10 @@ class RankerClient(Protocol):
         """Say whether a request would be answered now."""
         ...
 
+    def close(self) -> None:
+        """Give back what is held open."""
+        ...
+
 
 class Ranker:
     """Reads features from a cache, rounds them to float16, and predicts."""
@@ -71,6 +75,9 @@ class Ranker:
         """See `RankerClient`: a ranker in this process is always there."""
         return True
 
+    def close(self) -> None:
+        """See `RankerClient`: nothing is held open."""
+
 
 class NoRanker:
     """Stands where no bundle is published; the policy in force does not ask for it."""
@@ -83,6 +90,9 @@ class NoRanker:
     def healthy(self) -> bool:
         """See `RankerClient`."""
         return False
+
+    def close(self) -> None:
+        """See `RankerClient`: nothing is held open."""
 
 
 class RankerUnreachable(Exception):

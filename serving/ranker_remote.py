@@ -45,6 +45,10 @@ class RemoteRanker:
         except httpx.HTTPError:
             return False
 
+    def close(self) -> None:
+        """Close the kept-alive connections."""
+        self._client.close()
+
     def _post(self, body: bytes) -> httpx.Response:
         try:
             return self._client.post("/rank/score", content=body)

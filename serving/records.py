@@ -129,16 +129,19 @@ class RecordStore:
                 self._drained.set()
             if self._hot > _HOT_ROWS:
                 _log.info("records_sealed", rows=self.seal())
-        rest = self._collect()
+        rest = self._collect(0.0)
         if rest:
             self._write(rest)
 
-    def _collect(self) -> list[Callable[[], Record]]:
+    def _collect(self, patience_seconds: float = _FLUSH_SECONDS) -> list[Callable[[], Record]]:
         batch: list[Callable[[], Record]] = []
-        deadline = monotonic() + _FLUSH_SECONDS
-        while (left := deadline - monotonic()) > 0:
+        deadline = monotonic() + patience_seconds
+        while True:
+            left = deadline - monotonic()
+            if left <= 0 < patience_seconds:
+                break
             try:
-                make = self._queue.get(timeout=left)
+                make = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
             except Empty:
                 break
             if make is None:  # a flush, or the end

@@ -172,6 +172,7 @@ class FeedService:
         """See `Feeds`."""
         self._follower.stop()
         self._records.close()
+        self._ranker.close()
 
     @property
     def _bundle_id(self) -> str:

@@ -1,22 +1,29 @@
 """MLflow, and nothing else that touches it: runs, metrics, plots, the registry and its aliases."""
 
 import json
-from collections.abc import Iterator, Mapping
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import time
 from typing import Any, Final
 
-import mlflow
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mlflow.entities import Metric, Param
-from mlflow.exceptions import MlflowException
 
 from training.config import TrainingConfig
 from training.evaluate import DECIDING, ModelRow
 from training.ranking import TrainingResult
+from training.stages import StageCost
+
+# mlflow reads this when it is imported: nothing leaves the machine.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 
 EXPERIMENT: Final = "headwater"
 MODEL: Final = "headwater-bundle"
@@ -29,10 +36,6 @@ _LONGEST_PARAM: Final = 500
 def tracking_uri(home: Path) -> str:
     """Name the SQLite store of a home folder."""
     return f"sqlite:///{(home / 'mlflow' / 'mlflow.db').absolute()}"
-
-
-def _artifacts(home: Path) -> str:
-    return (home / "mlflow" / "artifacts").absolute().as_uri()
 
 
 def log_run(
@@ -49,11 +52,20 @@ def log_run(
         )
     )
     manifest = result.bundle.manifest
-    run = client.create_run(identity, tags={"bundle_id": bundle_folder.name}).info.run_id
+    tags = {
+        "bundle_id": bundle_folder.name,
+        "data_fingerprint": manifest.data.fingerprint,
+        "protocol": manifest.protocol,
+        "measured_on": manifest.measured_on,
+        "gate": result.verdict.why,
+    }
+    name = f"{manifest.data.dataset} {bundle_folder.name}"
+    run = client.create_run(identity, tags=tags, run_name=name).info.run_id
     params = dict(_flat({"data": manifest.data.model_dump(), **config.model_dump(mode="json")}))
     client.log_batch(run, metrics=_metrics(result), params=_params(params))
     with TemporaryDirectory() as folder:
-        _draw(result.rows, Path(folder) / "models.png")
+        _draw_models(result.rows, Path(folder) / "models.png")
+        _draw_stages(result.costs, Path(folder) / "stages.png")
         table = [row.model_dump(mode="json") for row in result.rows]
         (Path(folder) / "models.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
         client.log_artifacts(run, folder)
@@ -78,6 +90,8 @@ def set_alias(home: Path, alias: str, bundle_id: str) -> bool:
 
 def _client(home: Path) -> mlflow.MlflowClient:
     (home / "mlflow").mkdir(parents=True, exist_ok=True)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     uri = tracking_uri(home)
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -124,7 +138,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", inner
 
 
-def _draw(rows: list[ModelRow], target: Path) -> None:
+def _draw_models(rows: list[ModelRow], target: Path) -> None:
     """Draw NDCG@20 of each model with its interval."""
     ordered = sorted(rows, key=lambda row: row.metrics[DECIDING].mean)
     figure = Figure(figsize=(7, 0.4 * len(ordered) + 1.2), layout="constrained")
@@ -136,4 +150,16 @@ def _draw(rows: list[ModelRow], target: Path) -> None:
         axes.plot(found.mean, place, "o", color="tab:blue")
     axes.set_yticks(range(len(ordered)), [row.model for row in ordered])
     axes.set_xlabel(f"{DECIDING}, mean over people and 95 % interval")
+    figure.savefig(target, dpi=120)
+
+
+def _draw_stages(costs: Sequence[StageCost], target: Path) -> None:
+    """Draw the seconds of each stage, in order from the top."""
+    ordered = list(reversed(costs))
+    figure = Figure(figsize=(7, 0.3 * len(ordered) + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.barh(range(len(ordered)), [cost.seconds for cost in ordered])
+    axes.set_yticks(range(len(ordered)), [cost.name for cost in ordered])
+    axes.set_xlabel("seconds")
     figure.savefig(target, dpi=120)

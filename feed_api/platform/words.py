@@ -78,7 +78,10 @@ def explanation_text(explanation: Explanation, ahead: str | None) -> str:
     if explanation.outcome == "removed":
         return f"Not in this feed: {removal_text(explanation.removed_by or 'unknown')}."
     if explanation.outcome == "not_a_candidate":
-        return "Not in this feed: no source found it for this viewer at that time."
+        return (
+            "Not in this feed: no source found it for this viewer at that time, or it ranked "
+            "below the places that are recorded."
+        )
     found = [_SOURCES.get(source, source) for source in explanation.sources]
     place = (explanation.position or 0) + 1
     sentences = [

@@ -9,7 +9,7 @@ from pipelines.commands.evaluate import challenger_id
 from pipelines.console import AsJson, Home, Reporter, home_of
 from pipelines.flow import read_report
 from pipelines.publish import Published, publish_bundle, roll_back
-from training.tracking import CHAMPION, Tracker
+from training.tracking import CHAMPION, set_alias
 
 
 def publish(
@@ -36,7 +36,7 @@ def publish(
     with report.stage("load as serving would, golden requests"):
         done = publish_bundle(folder, name)
     _say(report, done, why)
-    _finish(report, done, why, Tracker(folder).move_alias(CHAMPION, name))
+    _finish(report, done, why, set_alias(folder, CHAMPION, name))
 
 
 def rollback(home: Home = None, as_json: AsJson = False) -> None:
@@ -46,7 +46,7 @@ def rollback(home: Home = None, as_json: AsJson = False) -> None:
     with report.stage("load as serving would, golden requests"):
         done = roll_back(folder)
     _say(report, done, "rolled back")
-    _finish(report, done, "rolled back", Tracker(folder).move_alias(CHAMPION, done.bundle_id))
+    _finish(report, done, "rolled back", set_alias(folder, CHAMPION, done.bundle_id))
 
 
 def _say(report: Reporter, done: Published, why: str) -> None:

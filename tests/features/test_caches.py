@@ -40,6 +40,7 @@ def assert_equal_caches(one: FeatureCache, other: FeatureCache, now: int) -> Non
         assert left == pytest.approx(right, rel=1e-5, abs=1e-6, nan_ok=True)
         for part in (history_of, seen_of, edges_of):
             assert part(one, person) == part(other, person)
+        assert one.history_version(person) == other.history_version(person)
     assert posts_by_velocity(one, now) == posts_by_velocity(other, now)
     assert (
         one.posts.post_id[one.newest(9)].tolist() == other.posts.post_id[other.newest(9)].tolist()

@@ -134,9 +134,8 @@ def test_a_new_post_is_retrievable_within_a_second(workspace, service):
     viewer = viewers(workspace)[0]
     post, seq = create_post(workspace, "a brand new post", topic=0)
     assert service.wait_applied(seq, 1.0)
-    service.open(query(viewer, feed_id=5, limit=100))
-    found = service.explain(5, None, post)
-    assert found.outcome in {"served", "reserve", "removed"} or "fresh" in found.sources
+    ranked = service._pipeline.run(query(viewer, feed_id=5), service._policies.current)
+    assert post in ranked.candidates["post_id"].tolist()
     cache, runtime = service._runtime.cache, service._runtime
     slot = cache.posts.slots_of(np.array([post]))
     assert runtime.rows_of(slot)[0] >= 0
