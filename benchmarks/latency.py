@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -80,10 +81,12 @@ def prepare(home: Path, size: Size) -> None:
     files = home.with_name(home.name + "-files")
     steps = [
         ["simulate", "world", "--out", str(files), "--people", str(size.people),
-         "--posts", str(size.posts), "--end", "now"],
+         "--posts", str(size.posts), "--end", datetime.now(UTC).isoformat()],
         ["ingest", str(files), "--home", str(home)],
         ["features", "materialize", "--home", str(home)],
-        ["train", "--home", str(home), "--preset", "fast", "--publish"],
+        ["train", "--home", str(home), "--no-refit", "--deep-seconds", "20",
+         "--test-people", "500"],
+        ["publish", "--home", str(home)],
     ]  # fmt: skip
     for step in steps:
         print("preparing:", " ".join(step), flush=True)

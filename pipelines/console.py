@@ -4,6 +4,8 @@ Under `--json` all that people read goes to standard error, so that standard out
 JSON object as its last line and nothing that gets in its way.
 """
 
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ Home = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
+WIDE: Final = 120
+"""Columns of what is printed into a file or a pipe."""
 _JSON_OPTIONS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS
 
 Cell = str | int | float | None
@@ -47,7 +51,9 @@ class Reporter:
     """Stage -> wall time, in the order in which `stage` ran."""
 
     def __post_init__(self) -> None:
-        self.console = Console(stderr=self.as_json, highlight=False)
+        stream = sys.stderr if self.as_json else sys.stdout
+        width = None if stream.isatty() or "COLUMNS" in os.environ else WIDE
+        self.console = Console(stderr=self.as_json, highlight=False, width=width)
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print one line; square brackets are text, not markup."""
@@ -59,7 +65,7 @@ class Reporter:
         shown = Table()
         for k, name in enumerate(columns):
             numeric = all(isinstance(row[k], int | float | None) for row in rows)
-            shown.add_column(name, justify="right" if numeric else "left")
+            shown.add_column(name, justify="right" if numeric else "left", no_wrap=k == 0)
         for row in rows:
             shown.add_row(*(escape(cell_text(cell)) for cell in row))
         self.console.print(shown)

@@ -16,7 +16,7 @@ from features.store import open_store
 from features.workspace import Workspace
 from feed_api import keys
 from feed_api.database import home_url, open_database
-from pipelines.commands.train import model_summary, print_models
+from pipelines.commands.train import print_models
 from pipelines.console import Reporter
 from pipelines.demo_feeds import print_addresses, serve_on, show_feeds
 from pipelines.flow import run_training
@@ -25,6 +25,7 @@ from pipelines.publish import publish_bundle
 from pipelines.server_process import RunningServer, free_port, serving
 from simulator.world import World
 from training.config import TrainingConfig, small_config
+from training.evaluate import ModelRow
 from training.stages import StageClock
 from training.tracking import CHAMPION, set_alias
 
@@ -43,6 +44,8 @@ class DemoPlan:
     people: int
     posts: int
     port: int
+    results: Path | None = None
+    """Markdown file whose section of this data set is replaced."""
     seed: int = 1
 
 
@@ -63,7 +66,7 @@ def run_demo(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
         shown = show_feeds(plan.home, server, token, offset, report)
         took = round(perf_counter() - start, 1)
         report.say(f"From start to feed: {took:.0f} s", style="bold")
-        print_addresses(server, token, plan.home, report)
+        print_addresses(server, token, plan.home, shown["example"]["viewer"], report)
         if not plan.once:
             serve_on(server)
     return {
@@ -100,7 +103,7 @@ def clock_offset_seconds(workspace: Workspace) -> int:
 
 
 def _write_world(plan: DemoPlan, report: Reporter) -> Path:
-    folder = plan.home / "files"
+    folder = plan.home / "world"
     with report.stage("generate a world"):
         World.generate(plan.seed, plan.people, plan.posts, end_us=now_us()).write(folder)
     return folder
@@ -135,7 +138,7 @@ def _train_and_publish(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
         done=lambda cost: report.say(f"    {cost.seconds:.1f} s", style="dim"),
     )
     with report.stage("train and evaluate"):
-        found = run_training(plan.home, config, clock)
+        found = run_training(plan.home, config, clock, plan.results)
     print_models(report, found.rows)
     report.say(f"Gate: {found.why}")
     with report.stage("publish"):
@@ -144,9 +147,23 @@ def _train_and_publish(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
     return {
         "bundle_id": found.bundle_id,
         "gate": {"promote": found.promote, "why": found.why},
-        "models": [model_summary(row) for row in found.rows],
+        "models": [_brief(row) for row in found.rows],
         "ranker": found.ranker_metrics,
     }
+
+
+def _brief(row: ModelRow) -> dict[str, object]:
+    """Give a row's main figures: [mean, low, high] each."""
+    figures = {name: row.metrics[name] for name in ("recall@20", "ndcg@20", "hr@10")}
+    compared = {
+        "ndcg@20 over popularity": row.over_popularity,
+        "ndcg@20 over best single": row.over_best_single,
+    }
+    rounded = {
+        name: [round(value, 5) for value in interval]
+        for name, interval in {**figures, **compared}.items()
+    }
+    return {"model": row.model, "people": row.people, **rounded}
 
 
 def _make_key(home: Path) -> str:

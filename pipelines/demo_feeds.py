@@ -17,6 +17,7 @@ from pipelines.worked_example import print_example, three_likes, typical_viewers
 
 _SHOWN_FEEDS: Final = 2
 _SHOWN_POSTS: Final = 8
+_KEPT_POSTS: Final = 3
 _PAGE: Final = 20
 
 
@@ -34,7 +35,7 @@ def show_feeds(
         for person in shown:
             rows = answer_rows(workspace, client.feed(person, _SHOWN_POSTS), now)
             print_feed(report, f"The feed of {person}", rows)
-            feeds.append({"viewer": person, "items": [asdict(row) for row in rows]})
+            feeds.append({"viewer": person, "items": [asdict(row) for row in rows[:_KEPT_POSTS]]})
         example = three_likes(workspace, client, viewer, now)
         print_example(report, example)
         start = perf_counter()
@@ -47,17 +48,22 @@ def show_feeds(
     return {"feeds": feeds, "example": example.as_json(), "smoke": smoke}
 
 
-def print_addresses(server: RunningServer, token: str, home: Path, report: Reporter) -> None:
+def print_addresses(
+    server: RunningServer, token: str, home: Path, viewer: str, report: Reporter
+) -> None:
     """Say where to go on."""
+    url = f"{server.url}/v1/platform/feed?viewer={viewer}"
     rows = [
         ("API documentation", f"{server.url}/docs"),
         ("metrics", f"{server.url}/metrics"),
-        ("API key of the demo", token),
+        ("a feed over HTTP", f"curl -H 'Authorization: Bearer {token}' '{url}'"),
+        ("a feed in the terminal", f"headwater feed {viewer} --home {home}"),
         ("MLflow", f"headwater mlflow --home {home}"),
-        ("a feed in the terminal", f"headwater feed VIEWER --home {home}"),
         ("the server's log", str(server.log)),
     ]
-    report.table("Where to go on", ("what", "where"), rows)
+    report.say("Where to go on", style="bold")
+    for what, where in rows:
+        report.console.print(f"  {what:<24}{where}", soft_wrap=True, markup=False)
 
 
 def serve_on(server: RunningServer) -> None:

@@ -1,4 +1,4 @@
-"""From frames to a bundle: labels, splits, recipes, metrics, evaluation, MLflow."""
+"""From frames to a bundle: labels, splits, fitting, metrics, promotion gate, tracking."""
 
 import os
 

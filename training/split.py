@@ -1,12 +1,13 @@
 """Which actions train and which moments test: by time, by month, or by each person's order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.clock import to_datetime, to_us
 from contracts.errors import InvalidInput
+from contracts.seeds import unit_interval
 from models.base import BoolArray, IntArray
 from training.dataset import Dataset, Protocol, Queries, refuse_future, refuse_leakage
 
@@ -22,6 +23,9 @@ class SplitConfig(BaseModel):
     """Share of actions before the second cut: the test begins here."""
     order_share: float = Field(default=0.1, gt=0, lt=0.5)
     """Protocol `order`: share of each person's actions in the test, and in validation."""
+    most_people: int = Field(default=10_000, ge=1)
+    """People asked in each window; above it a fixed sample of them, so that large sets stay
+    affordable to judge."""
     moments: int = Field(default=1, ge=1)
     """Moments a person and window; more than 1 where posts come and go."""
 
@@ -46,12 +50,25 @@ class Split:
 def make_split(data: Dataset, config: SplitConfig) -> Split:
     """Split by the set's protocol; LeakageError where a training row would see a target."""
     split = _by_order(data, config) if data.protocol == "order" else _by_time(data, config)
+    split = replace(
+        split,
+        validation=_sampled(data, split.validation, config.most_people),
+        test=_sampled(data, split.test, config.most_people),
+    )
     refuse_leakage(data, split.fit, split.validation)
     refuse_leakage(data, split.refit, split.test)
     if not len(split.validation) or not len(split.test):
         msg = f"{data.name}: nobody acts both before and after the cuts, nothing can be measured"
         raise InvalidInput(msg, hint="move the cuts, or bring a longer time span")
     return split
+
+
+def _sampled(data: Dataset, queries: Queries, most: int) -> Queries:
+    """Keep at most `most` queries, those whose person hashes lowest: the same in every run."""
+    if len(queries) <= most:
+        return queries
+    draw = unit_interval(0, data.viewer_ids[queries.user_rows], "most_people")
+    return queries.take(np.sort(np.argpartition(draw, most)[:most]))
 
 
 def _by_time(data: Dataset, config: SplitConfig) -> Split:

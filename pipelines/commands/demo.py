@@ -7,7 +7,7 @@ import typer
 
 from contracts.errors import NotFound
 from contracts.settings import load_settings
-from pipelines.console import AsJson, Home, Reporter
+from pipelines.console import AsJson, Home, Reporter, json_line
 from pipelines.demo import DemoPlan, run_demo
 
 
@@ -16,10 +16,16 @@ def demo(
         Path | None, typer.Option(help="Folder of your files, or of a known public set.")
     ] = None,
     *,
-    once: Annotated[bool, typer.Option("--once", help="End after a smoke request.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="End after a smoke request, with a JSON summary.")
+    ] = False,
     people: Annotated[int, typer.Option(help="People of the generated world.")] = 3000,
     posts: Annotated[int, typer.Option(help="Posts of the generated world.")] = 12_000,
     port: Annotated[int | None, typer.Option(help="Port; another one where it is taken.")] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Markdown file whose section of this data set is replaced."),
+    ] = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,5 +42,9 @@ def demo(
     settings = load_settings()
     name = "demo" if data is None else f"demo-{data.resolve().name}"
     folder = home or settings.home / name
-    plan = DemoPlan(folder, data, once, people, posts, port or settings.port)
-    report.finish(run_demo(plan, report))
+    plan = DemoPlan(folder, data, once, people, posts, port or settings.port, results)
+    summary = run_demo(plan, report)
+    if once or as_json:
+        typer.echo(json_line(summary))
+    if not summary["ok"]:
+        raise typer.Exit(1)

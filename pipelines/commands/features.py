@@ -7,6 +7,7 @@ import typer
 from contracts.clock import HOUR_US, to_datetime
 from features.materialize import Materialized
 from features.materialize import materialize as fold_log
+from features.parity import historical_parity, online_parity
 from features.store import open_store
 from features.workspace import Workspace
 from pipelines.console import AsJson, Home, Reporter, home_of
@@ -21,6 +22,9 @@ def materialize(
     cadence_hours: Annotated[
         float, typer.Option(min=1.0, help="Hours from one snapshot to the next.")
     ] = 24.0,
+    check: Annotated[
+        bool, typer.Option(help="Compare point-in-time rows and online features with Feast's.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compute feature snapshots from the event log and fill the online store.
@@ -36,19 +40,22 @@ def materialize(
                 cadence_us=int(cadence_hours * HOUR_US),
                 progress=lambda _, total: advance(total=total),
             )
-        if online and done.snapshots:
+        filled = (online or check) and done.snapshots > 0
+        if filled:
             with report.stage("online store"):
                 store = open_store(workspace)
                 store.apply()
                 store.materialize(done.end_us)
-    _show(report, done)
+        _show(report, done)
+        parity = _compare(report, workspace) if check and filled else {}
     report.finish(
         {
-            "ok": True,
+            "ok": not any(part["unequal"] for part in parity.values()),
             "seq": done.seq,
             "snapshots": done.snapshots,
             "rows": done.rows,
-            "online": online and done.snapshots > 0,
+            "online": filled,
+            "parity": parity,
             "seconds": report.seconds,
         }
     )
@@ -61,3 +68,16 @@ def _show(report: Reporter, done: Materialized) -> None:
     moment = to_datetime(done.end_us).isoformat(timespec="seconds")
     title = f"{done.snapshots} snapshots, up to event {done.seq:,} and {moment}"
     report.table(title, ("view", "rows"), list(done.rows.items()))
+
+
+def _compare(report: Reporter, workspace: Workspace) -> dict[str, dict[str, int]]:
+    """Compare with Feast and say how many values differ, by kind of read and view."""
+    store = open_store(workspace)
+    with report.stage("comparison with Feast"):
+        found = {
+            **{f"point in time, {k}": v for k, v in historical_parity(workspace, store).items()},
+            **{f"online, {k}": v for k, v in online_parity(workspace, store).items()},
+        }
+    rows = [(name, part.rows, part.values, part.unequal) for name, part in found.items()]
+    report.table("Equal to Feast", ("what", "rows", "values", "unequal"), rows)
+    return {name: part._asdict() for name, part in found.items()}

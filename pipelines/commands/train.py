@@ -9,6 +9,7 @@ from pipelines.console import AsJson, Home, Reporter, home_of
 from pipelines.flow import FlowResult, run_training
 from training.config import TrainingConfig
 from training.evaluate import ModelRow
+from training.split import SplitConfig
 from training.stages import StageClock, StageCost
 
 
@@ -18,6 +19,9 @@ def train(
     deep_seconds: Annotated[
         float, typer.Option(min=1.0, help="Time budget of each fit of the deep family.")
     ] = 90.0,
+    test_people: Annotated[
+        int, typer.Option(min=1, help="Most people asked in validation and test.")
+    ] = 10_000,
     refit: Annotated[
         bool, typer.Option(help="Fit the families again on all before the test.")
     ] = True,
@@ -34,7 +38,13 @@ def train(
     tested after the second. The bundle becomes the challenger; `headwater publish` serves it.
     """
     report = Reporter(as_json)
-    config = TrainingConfig(seed=seed, threads=threads, deep_seconds=deep_seconds, refit=refit)
+    config = TrainingConfig(
+        seed=seed,
+        threads=threads,
+        deep_seconds=deep_seconds,
+        refit=refit,
+        split=SplitConfig(most_people=test_people),
+    )
     clock = StageClock(
         begins=lambda name: report.say(f"{name} ..."),
         done=lambda cost: report.say(f"  done in {cost.seconds:.1f} s, {cost.peak_mb:.0f} MB"),

@@ -63,17 +63,18 @@ def test_each_change_is_in_the_snapshot_that_ends_its_period(
                 (EventType.FOLLOW, 1, None, 2, day + DAY_US, day + DAY_US),
             ]
         ),
-        posts_of([11], [2], [[]], [t0]),
+        posts_of([11, 12], [2, 2], [[], []], [t0, t0]),
         people_of([1, 2]),
     )
     with filled(tmp_path, frames) as workspace:
         done = materialize(workspace)
-    assert done.rows == {"post_state": 2, "author_state": 3, "person_state": 3}
+    assert done.rows == {"post_state": 3, "author_state": 3, "person_state": 3}
     assert done.end_us == day + DAY_US + 1
     likes = read_snapshots(tmp_path, POST_VIEW).to_pydict()
-    assert likes["like_all"] == [1.0, 2.0]
+    assert likes["post_id"] == [11, 12, 11], "a new post has a row before anything happens to it"
+    assert likes["like_all"] == [1.0, 0.0, 2.0]
     assert [int(t.timestamp()) for t in likes["event_timestamp"]] == [
-        day // 10**6, (day + DAY_US) // 10**6,
+        day // 10**6, day // 10**6, (day + DAY_US) // 10**6,
     ]  # fmt: skip
     followers = read_snapshots(tmp_path, AUTHOR_VIEW).column("followers").to_pylist()
     follows = read_snapshots(tmp_path, PERSON_VIEW).column("follows").to_pylist()
