@@ -2,7 +2,6 @@
 
 import gc
 from ctypes import CDLL
-from ctypes.util import find_library
 from pathlib import Path
 
 import pyarrow as pa
@@ -87,7 +86,6 @@ def _give_back_memory() -> None:
     """Return what loading needed for a moment: half of the resident memory at 100,000 posts."""
     gc.collect()
     pa.default_memory_pool().release_unused()
-    library = find_library("c")
-    trim = getattr(CDLL(library), "malloc_trim", None) if library else None
+    trim = getattr(CDLL(None), "malloc_trim", None)
     if trim is not None:  # glibc alone has it
         trim(0)
