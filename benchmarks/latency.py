@@ -133,7 +133,7 @@ def _measure(
         **percentiles(load.seconds),
         "errors": load.errors,
         "degraded_share": round(load.degraded_share, 5),
-        "achieved_share": round(min(1.0, load.sent / load.wall / rate), 3),
+        "achieved_share": round(load.achieved_share, 3),
         "cpu_ms_per_feed": round(1000 * spent / max(1, load.sent), 2),
         "ready_seconds": round(server.ready_seconds, 2),
         "resident_mb": round(server.resident_mb()),

@@ -23,11 +23,18 @@ class Load:
     errors: int = 0
     levels: dict[str, int] = field(default_factory=dict)
     wall: float = 0.0
+    scheduled: float = 0.0
+    """Seconds from the start to the moment at which the last request should have left."""
 
     @property
     def sent(self) -> int:
         """Count all requests, failed ones too."""
         return len(self.seconds) + self.errors
+
+    @property
+    def achieved_share(self) -> float:
+        """Give the share of the rate that was achieved: below 1 where the server fell behind."""
+        return min(1.0, self.scheduled / max(self.wall, 1e-9))
 
     @property
     def degraded_share(self) -> float:
@@ -62,7 +69,7 @@ async def _run(
                 await asyncio.sleep(wait)
             tasks.append(asyncio.create_task(_one(session, path_of(numbers), started + due, load)))
         await asyncio.gather(*tasks)
-        load.wall = perf_counter() - started
+        load.wall, load.scheduled = perf_counter() - started, due
     return load
 
 

@@ -115,17 +115,17 @@ class Policy(_Part):
     cold_start_impressions: int = Field(default=20, ge=0)
     quotas: Mapping[SourceName, int] = Field(
         default_factory=lambda: {
-            SourceName.IN_NETWORK: 300,
-            SourceName.COLLABORATIVE: 350,
-            SourceName.DEEP: 350,
-            SourceName.CONTENT: 250,
-            SourceName.ITEM_TO_ITEM: 150,
+            SourceName.IN_NETWORK: 250,
+            SourceName.COLLABORATIVE: 300,
+            SourceName.DEEP: 300,
+            SourceName.CONTENT: 200,
+            SourceName.ITEM_TO_ITEM: 120,
             SourceName.TRENDING: 100,
             SourceName.FRESH: 100,
             SourceName.FOLLOWS_OF_FOLLOWS: 100,
         }
     )
-    max_candidates: int = Field(default=1500, ge=10, le=5000)
+    max_candidates: int = Field(default=1400, ge=10, le=5000)
     mix: Mix = Mix()
     selection: Selection = Selection()
     filters: Filters = Filters()

@@ -36,7 +36,7 @@ _LOADERS: Final[Mapping[Family, type[VectorModel]]] = {
     Family.CONTENT: ContentModel,
     Family.DEEP: DeepModel,
 }
-FLAT_BELOW: Final = 50_000
+FLAT_BELOW: Final = 20_000
 """Exact search below this many posts, inverted lists from here on."""
 _LISTS_PER_ROOT: Final = 4
 _PROBES: Final = 16

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.clock import DAY_US
 from models.base import STRENGTH, FloatArray, ItemHistories, PostContent, dot_scores
 from models.storage import read_state, write_state
-from models.text import TextEmbedder, unit_rows
+from models.text import TextEmbedder, unit_rows, with_prior
 
 
 class ContentConfig(BaseModel):
@@ -102,14 +102,6 @@ class ContentModel:
         config = ContentConfig.model_validate(state["config"])
         embedder = TextEmbedder.restore(state["terms"], arrays)
         return cls(state["name"], config, embedder, arrays["vectors"], state["new_prior"])
-
-
-def with_prior(unit: FloatArray, prior: FloatArray | np.float32) -> FloatArray:
-    """Append the appeal coordinate to vectors [m, d]; NaN rows stay NaN: [m, d + 1]."""
-    whole = np.empty((len(unit), unit.shape[1] + 1), dtype=np.float32)
-    whole[:, :-1] = unit
-    whole[:, -1] = np.where(np.isfinite(unit[:, 0]), prior, np.float32(np.nan))
-    return whole
 
 
 def _gather(table: FloatArray, rows: NDArray[np.int64]) -> tuple[FloatArray, NDArray[np.bool_]]:

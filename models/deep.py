@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.events import EventType
 from models.base import BoolArray, FloatArray, ItemHistories, PostContent, dot_scores
 from models.storage import read_state, write_state
-from models.text import TextEmbedder
+from models.text import TextEmbedder, with_prior
 
 N_TYPES: Final = max(EventType) + 1
 _MASKED: Final = np.float32(-1e9)
@@ -49,25 +49,28 @@ class DeepModel:
     """[topics], ascending."""
     weights: dict[str, FloatArray]
     vectors: FloatArray
-    """[n_items, d]."""
+    """[n_items, d + 1]: learned coordinates, then the appeal prior (log popularity)."""
+    new_prior: float
+    """What a new post's prior is: the median of the others."""
 
     def item_vectors(self) -> FloatArray:
-        """Give the item tower's output, [n_items, d]."""
+        """Give the item tower's output, [n_items, d + 1]."""
         return self.vectors
 
     def encode_posts(self, content: PostContent) -> FloatArray:
-        """Run the item tower without ids, [m, d]: content and topics alone."""
+        """Run the item tower without ids, [m, d + 1]: content and topics alone."""
         text = self.embedder.embed(content)
         known = np.isfinite(text[:, 0])
         shares = topic_shares(content, self.topic_ids)
         inputs = np.concatenate([np.where(known[:, None], text, 0.0), shares], axis=1)
         encoded = item_content(inputs.astype(np.float32), self.weights)
-        return np.where((known | shares.any(axis=1))[:, None], encoded, np.float32(np.nan))
+        encoded[~(known | shares.any(axis=1))] = np.nan
+        return with_prior(encoded, np.float32(self.new_prior))
 
     def viewer_vectors(
         self, histories: ItemHistories, table: FloatArray | None = None
     ) -> FloatArray:
-        """Run the viewer tower on the newest `window` distinct actions, [Q, d]."""
+        """Run the viewer tower on the newest `window` distinct actions, [Q, d + 1]."""
         table = self.vectors if table is None else table
         starts = range(0, len(histories), _CHUNK)
         parts = [self._tower(histories.take(slice(s, s + _CHUNK)), table) for s in starts]
@@ -77,10 +80,11 @@ class DeepModel:
         rows, types, valid = pack(histories, table, self.config.window)
         if not valid.any():
             return np.full((len(rows), table.shape[1]), np.nan, dtype=np.float32)
-        inputs = table[rows] + self.weights["types"][types]  # [Q, L, d]
+        inputs = table[rows, :-1] + self.weights["types"][types]  # [Q, L, d]
         inputs = np.where(valid[:, :, None], inputs, np.float32(0.0))
         vectors = run_tower(inputs, valid, self.weights, self.config)
-        return np.where(valid[:, -1:], vectors, np.float32(np.nan))
+        vectors[~valid[:, -1]] = np.nan
+        return with_prior(vectors, self.weights["appeal"][0])
 
     def score_all(self, histories: ItemHistories) -> FloatArray:
         """Score all items, [Q, n_items]."""
@@ -92,6 +96,7 @@ class DeepModel:
             "name": self.name,
             "config": self.config.model_dump(),
             "terms": list(self.embedder.terms),
+            "new_prior": self.new_prior,
         }
         named = {f"weight.{key}": array for key, array in self.weights.items()}
         arrays = {**self.embedder.arrays(), "topic_ids": self.topic_ids, "vectors": self.vectors}
@@ -105,7 +110,9 @@ class DeepModel:
         embedder = TextEmbedder.restore(state["terms"], arrays)
         prefix = "weight."
         weights = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
-        return cls(state["name"], config, embedder, arrays["topic_ids"], weights, arrays["vectors"])
+        topics, vectors = arrays["topic_ids"], arrays["vectors"]
+        name, prior = state["name"], state["new_prior"]
+        return cls(name, config, embedder, topics, weights, vectors, prior)
 
 
 def topic_shares(content: PostContent, topic_ids: NDArray[np.int64]) -> FloatArray:

@@ -83,3 +83,11 @@ def unit_rows(matrix: FloatArray) -> FloatArray:
         matrix, length, out=np.full_like(matrix, np.nan), where=length > 1e-9
     )
     return scaled
+
+
+def with_prior(unit: FloatArray, prior: FloatArray | np.float32) -> FloatArray:
+    """Append the appeal coordinate to vectors [m, d]; NaN rows stay NaN: [m, d + 1]."""
+    whole = np.empty((len(unit), unit.shape[1] + 1), dtype=np.float32)
+    whole[:, :-1] = unit
+    whole[:, -1] = np.where(np.isfinite(unit[:, 0]), prior, np.float32(np.nan))
+    return whole

@@ -92,3 +92,14 @@ def merge(found: Iterable[tuple[int, Column]], capacity: int, limit: int) -> tup
         unique = np.sort(unique[order])
     table = Candidates({SLOT: unique.astype(np.int64), SOURCES: mask[unique]})
     return table, len(slots) - len(unique)
+
+
+def members(values: Column, of: Column) -> NDArray[np.bool_]:
+    """Say which slots [n] are among other slots [m]: a table look-up; -1 is never a member."""
+    if not len(of) or not len(values):
+        return np.zeros(len(values), dtype=bool)
+    table = np.zeros(int(max(values.max(), of.max())) + 2, dtype=bool)
+    table[of] = True
+    table[-1] = False  # where -1 looks
+    found: NDArray[np.bool_] = table[values]
+    return found

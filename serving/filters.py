@@ -8,7 +8,16 @@ from numpy.typing import NDArray
 from contracts.clock import HOUR_US
 from contracts.degrade import DegradeReason, RemovalReason
 from contracts.seeds import unit_interval
-from serving.candidates import AUTHOR, CREATED, DELETED, LANGUAGE, POST_ID, SLOT, Candidates
+from serving.candidates import (
+    AUTHOR,
+    CREATED,
+    DELETED,
+    LANGUAGE,
+    POST_ID,
+    SLOT,
+    Candidates,
+    members,
+)
 from serving.components import Fault, OnError
 from serving.context import QueryContext
 
@@ -38,12 +47,6 @@ class EveryoneMaySee:
         """See `AccessRule`."""
         del viewer_id, author_slots
         return np.ones(len(post_ids), dtype=bool)
-
-
-def _not_in(values: NDArray[np.int64], banned: NDArray[np.int64]) -> Mask:
-    if not len(banned):
-        return np.ones(len(values), dtype=bool)
-    return ~np.isin(values, banned)
 
 
 class DeletedFilter:
@@ -80,7 +83,7 @@ class BlockedFilter:
     fault: ClassVar[Fault] = _MUST
 
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
-        return _not_in(candidates[AUTHOR], context.blocked_authors)
+        return ~members(candidates[AUTHOR], context.blocked_authors)
 
 
 class MutedAuthorFilter:
@@ -90,7 +93,7 @@ class MutedAuthorFilter:
     fault: ClassVar[Fault] = _MUST
 
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
-        return _not_in(candidates[AUTHOR], context.muted_authors)
+        return ~members(candidates[AUTHOR], context.muted_authors)
 
 
 class SeenFilter:
@@ -105,7 +108,7 @@ class SeenFilter:
         if not context.policy.filters.hide_seen:
             return np.ones(len(candidates), dtype=bool)
         acted = context.recent_slots
-        return _not_in(candidates[SLOT], np.concatenate([context.seen, acted]))
+        return ~members(candidates[SLOT], np.concatenate([context.seen, acted]))
 
 
 class ServedFilter:
@@ -117,7 +120,7 @@ class ServedFilter:
     fault: ClassVar[Fault] = _MAY
 
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
-        return _not_in(candidates[SLOT], context.served)
+        return ~members(candidates[SLOT], context.served)
 
 
 class AgeFilter:

@@ -20,6 +20,7 @@ from serving.candidates import (
     TOPIC,
     Candidates,
     Column,
+    members,
 )
 from serving.components import Fault, OnError
 from serving.context import QueryContext
@@ -51,7 +52,7 @@ class PostHydrator:
             DELETED: posts.deleted[slots],
             TOPIC: posts.topics[slots, 0],
             LANGUAGE: posts.language[slots],
-            IN_NETWORK: np.isin(authors, context.followees),
+            IN_NETWORK: members(authors, context.followees),
             IMPRESSIONS: self._runtime.cache.impressions(slots),
         }
 

@@ -85,6 +85,7 @@ def _ranker(bundle: Bundle | None, cache: FeatureCache, settings: Settings) -> R
 def _give_back_memory() -> None:
     """Return what loading needed for a moment: half of the resident memory at 100,000 posts."""
     gc.collect()
+    gc.freeze()  # what is loaded stays: the collector need not look at it again
     pa.default_memory_pool().release_unused()
     trim = getattr(CDLL(None), "malloc_trim", None)
     if trim is not None:  # glibc alone has it

@@ -22,6 +22,7 @@ from features.event_arrays import int_column
 from features.frames import FeatureFrames
 from features.materialize import Materialized, materialize, read_snapshots, snapshot_path
 from features.offline import asof_join
+from features.parity import Parity, compared, draw_labels, historical_parity, online_parity
 from features.store import FeastStore
 from features.views import POST_VIEW, VIEWS, View
 from features.workspace import Workspace

@@ -124,6 +124,18 @@ def test_an_unknown_viewer_has_counts_of_zero_and_no_history(small: FeatureState
     assert np.isnan(got["same_language"][0])
 
 
+def test_an_unknown_viewer_is_not_the_last_one(
+    world: Callable[..., FeatureFrames], t0: int
+) -> None:
+    """Slot -1 must not read the last row, here of a full table."""
+    state = replay(world(2, people=16))
+    assert len(state.people.as_viewer.values) == len(state.people) == 16
+    now = t0 + 13 * DAY_US
+    got = [named(state, viewer, [17], now)["viewer_click_7d"][0] for viewer in (16, 999)]
+    assert got[0] > 0.0
+    assert got[1] == 0.0
+
+
 def test_an_author_never_acted_on_counts_zero_and_has_no_hours(
     small: FeatureState, t0: int, posts_of: Callable[..., pa.Table]
 ) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import PipelineError
-from serving.candidates import SLOT, SOURCES, Candidates, merge
+from serving.candidates import SLOT, SOURCES, Candidates, members, merge
 
 found = st.lists(
     st.tuples(
@@ -56,3 +56,9 @@ def test_a_column_is_written_once():
     table = Candidates({"a": np.zeros(2)})
     with pytest.raises(PipelineError, match="written twice"):
         table.with_columns({"a": np.ones(2)})
+
+
+@given(st.lists(st.integers(-1, 30), max_size=30), st.lists(st.integers(-1, 30), max_size=30))
+def test_members_agree_with_sets_and_minus_one_is_none(values, of):
+    found = members(np.array(values, dtype=np.int64), np.array(of, dtype=np.int64))
+    assert found.tolist() == [value in of and value >= 0 for value in values]

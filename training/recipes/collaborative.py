@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from implicit.als import AlternatingLeastSquares
 from implicit.bpr import BayesianPersonalizedRanking
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array, csr_matrix
 from threadpoolctl import threadpool_limits
 
-from models.base import BoolArray, FloatArray, TrainingContext, TrainingFrame
+from models.base import FloatArray, IntArray, TrainingContext, TrainingFrame
 from models.collaborative import FactorModel
 from models.neighbours import ItemKnn
 from training.recipes.base import user_item_matrix
@@ -134,26 +135,30 @@ class ItemKnnRecipe:
         columns = csr_array(matrix.T)
         for start in range(0, frame.n_items, _BLOCK):
             block = slice(start, min(start + _BLOCK, frame.n_items))
-            common = (columns[block] @ matrix).toarray().astype(np.float32)
-            similar = _cosine(common, people[block], people, self.config.shrinkage)
-            similar[np.arange(len(similar)), np.arange(block.start, block.stop)] = 0.0
-            rows[block], values[block] = _best(similar, k)
+            common = csr_array(columns[block] @ matrix)  # sparse: most items share nobody
+            mine = np.repeat(np.arange(block.start, block.stop), np.diff(common.indptr))
+            theirs = common.indices.astype(np.int64)
+            both = common.data.astype(np.float32)
+            similar = both / np.sqrt(people[mine] * people[theirs])
+            similar *= both / (both + np.float32(max(self.config.shrinkage, 1e-9)))
+            other = mine != theirs
+            _keep_best(mine[other], theirs[other], similar[other], rows, values)
         return ItemKnn(self.name, rows, values)
 
 
-def _cosine(
-    common: FloatArray, mine: FloatArray, theirs: FloatArray, shrinkage: float
-) -> FloatArray:
-    """Turn common counts [b, n] into cosines, each shrunk by common / (common + shrinkage)."""
-    length = np.sqrt(np.outer(mine, theirs))
-    cosine = np.divide(common, length, out=np.zeros_like(common), where=length > 0.0)
-    shrunk: FloatArray = cosine * (common / (common + max(shrinkage, 1e-9)))
-    return shrunk
-
-
-def _best(similar: FloatArray, k: int) -> tuple[np.ndarray, FloatArray]:
-    """Pick the k most similar of each row [b, n], best first, ties by row: rows and values."""
-    picked = np.argsort(-similar, axis=1, kind="stable")[:, :k]
-    values = np.take_along_axis(similar, picked, axis=1)
-    there: BoolArray = values > 0.0
-    return np.where(there, picked, -1).astype(np.int32), np.where(there, values, 0.0)
+def _keep_best(
+    mine: IntArray,
+    theirs: IntArray,
+    similar: FloatArray,
+    rows: NDArray[np.int32],
+    values: FloatArray,
+) -> None:
+    """Write each item's most similar items into `rows` and `values` [n, k], best first, ties by
+    row; `mine` is ascending."""
+    order = np.lexsort((theirs, -similar, mine))
+    mine, theirs, similar = mine[order], theirs[order], similar[order]
+    first = np.flatnonzero(np.r_[True, mine[1:] != mine[:-1]]) if len(mine) else mine
+    place = np.arange(len(mine)) - np.repeat(first, np.diff(np.r_[first, len(mine)]))
+    kept = place < rows.shape[1]
+    rows[mine[kept], place[kept]] = theirs[kept]
+    values[mine[kept], place[kept]] = similar[kept]

@@ -7,8 +7,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from models.base import FloatArray, PostContent, TrainingContext, TrainingFrame
-from models.content import ContentConfig, ContentModel, with_prior
-from models.text import TextEmbedder, documents
+from models.content import ContentConfig, ContentModel
+from models.text import TextEmbedder, documents, with_prior
 from training.recipes.base import item_counts
 
 

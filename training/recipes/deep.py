@@ -70,19 +70,25 @@ class DeepRecipe:
         text = np.nan_to_num(embedder.embed(frame.content), nan=0.0)
         side = np.concatenate([text, topic_shares(frame.content, topic_ids)], axis=1)
         with torch_run(context):
-            acted = item_counts(frame.interactions, frame.n_items) > 0
+            counts = item_counts(frame.interactions, frame.n_items)
             network = TwoTower(
-                self.config.shape, side.astype(np.float32), acted, self.config.dropout
+                self.config.shape, side.astype(np.float32), counts, self.config.dropout
             )
             report = Fit(network, self.config, frame, context).run()
             with torch.no_grad():
                 rows = torch.arange(frame.n_items)
                 vectors = network.encode_items(rows).numpy()
-        weights = network.export()
-        return (
-            DeepModel(self.name, self.config.shape, embedder, topic_ids, weights, vectors),
-            report,
+        known = vectors[counts > 0, -1]
+        model = DeepModel(
+            self.name,
+            self.config.shape,
+            embedder,
+            topic_ids,
+            network.export(),
+            vectors,
+            float(np.median(known)) if len(known) else 0.0,
         )
+        return model, report
 
 
 def _common_topics(topics: Sequence[Sequence[int]], most: int) -> IntArray:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import BoolArray, FloatArray
+from models.base import FloatArray
 from models.deep import N_TYPES, DeepConfig
 
 
@@ -50,21 +50,25 @@ class TwoTower(nn.Module):
 
     side: Tensor
     acted: Tensor
+    prior: Tensor
 
     def __init__(
-        self, config: DeepConfig, side: FloatArray, acted: BoolArray, dropout: float
+        self, config: DeepConfig, side: FloatArray, counts: FloatArray, dropout: float
     ) -> None:
         """Set up both towers.
 
-        `side` [n_items, c]: content vector and topic shares; `acted` [n_items]: whether anybody
-        acted on the item, the others have no id of their own.
+        `side` [n_items, c]: content vector and topic shares; `counts` [n_items]: people who acted
+        on the item. Without any it has no id of its own.
         """
         super().__init__()
         self.config = config
         width = config.dimensions
         self.register_buffer("side", torch.from_numpy(side), persistent=False)
-        known = torch.from_numpy(acted.astype(np.float32))[:, None]
+        known = torch.from_numpy((counts > 0).astype(np.float32))[:, None]
         self.register_buffer("acted", known, persistent=False)
+        prior = torch.from_numpy(appeal(counts))[:, None]
+        self.register_buffer("prior", prior, persistent=False)
+        self.appeal = nn.Parameter(torch.ones(1))
         self.ids = nn.Parameter(torch.randn(len(side), width) * 0.01)
         self.item = nn.Sequential(
             nn.Linear(side.shape[1], config.hidden), nn.ReLU(), nn.Linear(config.hidden, width)
@@ -75,23 +79,28 @@ class TwoTower(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def encode_items(self, rows: Tensor, id_dropout: float = 0.0) -> Tensor:
-        """Give vectors of item rows [k]: [k, d]; ids are left out with probability `id_dropout`."""
+        """Give vectors of item rows [k]: [k, d + 1], ids left out with probability `id_dropout`.
+
+        The last coordinate is the appeal prior: the softmax starts as popularity and learns what
+        differs from it, as a language model's does from word frequency.
+        """
         ids = self.ids[rows] * self.acted[rows]
         if self.training and id_dropout > 0.0:
             keep = torch.rand(len(rows), 1) >= id_dropout
             ids = ids * keep
-        return ids + cast(Tensor, self.item(self.side[rows]))
+        learned = ids + cast(Tensor, self.item(self.side[rows]))
+        return torch.cat([learned, self.prior[rows]], dim=1)
 
     def viewers(self, items: Tensor, types: Tensor, valid: Tensor) -> Tensor:
-        """Run the viewer tower at every position: item vectors [B, L, d] to [B, L, d]."""
+        """Run the viewer tower at every position: item vectors [B, L, d + 1] to [B, L, d + 1]."""
         length = items.shape[1]
         distance = torch.arange(length)[:, None] - torch.arange(length)[None, :]
         hidden = torch.zeros(length, length).masked_fill(distance < 0, -1e9)
         mask = hidden + torch.zeros(valid.shape).masked_fill(~valid, -1e9)[:, None, None, :]
-        x = self.dropout((items + self.types[types]) * valid[:, :, None])
+        x = self.dropout((items[:, :, :-1] + self.types[types]) * valid[:, :, None])
         for block in self.blocks:
             x = block(x, mask, distance.clamp(min=0))
-        return cast(Tensor, self.norm(x))
+        return torch.cat([self.norm(x), self.appeal.expand(*x.shape[:2], 1)], dim=2)
 
     def export(self) -> dict[str, FloatArray]:
         """Give the weights that the NumPy forward pass needs, without the ids."""
@@ -100,3 +109,16 @@ class TwoTower(nn.Module):
             for name, value in self.state_dict().items()
             if name != "ids"
         }
+
+
+def appeal(counts: FloatArray) -> FloatArray:
+    """Give each item's log popularity less the mean over items with actions, [n_items].
+
+    Items without actions may be new: they get the median of the others.
+    """
+    acted = counts > 0
+    if not acted.any():
+        return np.zeros(len(counts), dtype=np.float32)
+    logs = np.log(np.maximum(counts, 1.0))
+    centred = logs - logs[acted].mean()
+    return np.where(acted, centred, np.median(centred[acted])).astype(np.float32)

@@ -1,0 +1,79 @@
+"""Writes `docs/benchmarks.md` from the last runs in `var/bench`; figures are never typed by hand.
+
+A benchmark that has no run here keeps the section that it has.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.measure import BENCH
+
+TARGET: Final = Path("docs/benchmarks.md")
+_HEAD: Final = """# Benchmarks
+
+Each table is written by `python -m benchmarks.report` from the last run of its program
+(`make bench NAME=<name>`). These are shared, noisy machines: compare figures within one run, as
+ratios; the CPU time a feed is the figure that noise moves least.
+"""
+_WHAT: Final = {
+    "latency": (
+        "The whole platform feed request over HTTP: 100,000 live posts, 20,000 people with "
+        "histories, the real ensemble, a decision record written. Arrivals are a Poisson process "
+        "from a second process on the same machine, latency counts from the moment a request "
+        "should have left. It stops where it breaks: p95 over 150 ms, errors over 0.1 %, or under "
+        "95 % of the rate achieved."
+    ),
+    "training": "From files to the first feed, each stage a process of its own.",
+    "features": "Feature reads of the request path, and the point-in-time join.",
+}
+_LEFT_OUT: Final = {"broken"}
+
+
+def main() -> None:
+    """Rewrite the sections whose runs are here."""
+    old = _sections(TARGET.read_text(encoding="utf-8")) if TARGET.exists() else {}
+    new = {path.stem: _section(path) for path in sorted(BENCH.glob("*.json"))}
+    body = "\n".join({**old, **new}[name] for name in sorted({**old, **new}))
+    TARGET.write_text(f"{_HEAD}\n{body}", encoding="utf-8")
+    print(f"written: {TARGET} ({', '.join(new) or 'no runs found'})")
+
+
+def _sections(text: str) -> dict[str, str]:
+    parts = re.split(r"^## (\w+)\n", text, flags=re.MULTILINE)
+    pairs = zip(parts[1::2], parts[2::2], strict=True)
+    return {name: f"## {name}\n{body.rstrip()}\n" for name, body in pairs}
+
+
+def _section(path: Path) -> str:
+    run = json.loads(path.read_text(encoding="utf-8"))
+    machine = run["machine"]
+    lines = [
+        f"## {path.stem}",
+        "",
+        _WHAT.get(path.stem, ""),
+        "",
+        f"{run['date']}, commit {run['commit'] or 'none'}: {machine['cpu']}, {machine['cores']} "
+        f"cores, {machine['memory_gib']} GiB, Python {machine['python']}.",
+        "",
+        *_table(run["rows"]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    names = [n for n in dict.fromkeys(k for row in rows for k in row) if n not in _LEFT_OUT]
+    head = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    return head + ["| " + " | ".join(_cell(row.get(n)) for n in names) + " |" for row in rows]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The demo as a user runs it, on a small world; and the pieces that decide what it does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from contracts.clock import DAY_US, SECOND_US, now_us
+from contracts.errors import Conflict, NotFound
+from contracts.events import EVENT_SCHEMA, EventType
+from features.workspace import Workspace
+from pipelines.commands.demo import demo
+from pipelines.demo import MARKER, clear_home, clock_offset_seconds
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_the_demo_ends_with_a_working_feed(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    command = [sys.executable, "-m", "pipelines", "demo", "--once", "--people", "300"]
+    done = subprocess.run(
+        [*command, "--posts", "900", "--port", "0", "--home", str(home)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["ok"] is True
+    assert summary["smoke"]["level"] == "full"
+    assert summary["smoke"]["items"] == 20
+    assert {row["model"] for row in summary["models"]} >= {
+        "popularity", "collaborative", "content", "deep", "fixed-blend", "ensemble",
+    }  # fmt: skip
+    by_model = {row["model"]: row["ndcg@20"][0] for row in summary["models"]}
+    assert by_model["ensemble"] > by_model["popularity"]
+    example = summary["example"]
+    assert example["applied_seconds"] < 1.0
+    assert example["share_after"] > example["share_before"]
+    for stage in ("generate a world", "ingest", "train and evaluate", "publish"):
+        assert summary["seconds"][stage] > 0.0
+    for shown in ("people tested", "The feed of", "likes post", "/docs", "headwater mlflow"):
+        assert shown in done.stdout
+    assert (home / MARKER).exists()
+
+
+def test_only_a_home_that_a_demo_made_is_emptied(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    clear_home(home)
+    (home / "events").mkdir()
+    clear_home(home)
+    assert [path.name for path in home.iterdir()] == [MARKER]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(Conflict, match="holds data that no demo made"):
+        clear_home(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="there is no folder"):
+        demo(tmp_path / "nothing", home=tmp_path / "home")
+
+
+@pytest.mark.parametrize("age_days", [0, 1, 30, 10_000])
+def test_archived_data_is_served_as_on_its_last_day(tmp_path: Path, age_days: int) -> None:
+    last_us = now_us() - age_days * DAY_US
+    with Workspace.open(tmp_path) as workspace:
+        workspace.log.append(_one_event(last_us))
+        offset = clock_offset_seconds(workspace)
+    if age_days < 2:
+        assert offset == 0
+    else:
+        assert abs(now_us() + offset * SECOND_US - last_us) < 60 * SECOND_US
+
+
+def _one_event(at_us: int) -> pa.Table:
+    moment = pa.array([at_us], EVENT_SCHEMA.field("event_time").type)
+    given = {
+        "event_id": [1], "type": [int(EventType.LIKE)], "viewer_id": [1], "post_id": [2],
+        "event_time": moment, "known_time": moment, "known_assumed": [True],
+    }  # fmt: skip
+    columns = [given.get(f.name, pa.nulls(1, f.type)) for f in EVENT_SCHEMA]
+    return pa.table(columns, schema=EVENT_SCHEMA)
