@@ -133,29 +133,28 @@ class HourlyWindow:
             return
         hours = times_us // HOUR_US
         rows, inverse = np.unique(slots, return_inverse=True)
-        newest = self.last_hour[rows].astype(np.int64)
+        last = self.last_hour[rows]
+        newest = last.astype(np.int64)
         np.maximum.at(newest, inverse, hours)
-        self.buckets[rows] *= self._alive(rows, newest)
+        self.buckets[rows] *= self._alive(last, newest - last)
         self.last_hour[rows] = newest
         recent = hours > newest[inverse] - WINDOW_HOURS
         np.add.at(self.buckets, (slots[recent], hours[recent] % WINDOW_HOURS), weights[recent])
 
     def read(self, slots: NDArray[np.integer], now_us: int | Ints) -> Float32s:
         """Read counts as of now, floored at 0: slots [...], times that broadcast -> [...]."""
-        hour = now_us // HOUR_US
+        last = self.last_hour.take(slots)
+        passed = now_us // HOUR_US - last
         counts = np.zeros(slots.shape, np.float32)
         # Most posts have been quiet for a day: only the others are looked into.
-        recent = hour - self.last_hour.take(slots) < WINDOW_HOURS
-        rows = slots[recent].astype(np.int64, copy=False)
-        now = np.maximum(np.broadcast_to(hour, slots.shape)[recent], self.last_hour[rows])
-        counts[recent] = np.vecdot(self.buckets[rows], self._alive(rows, now))
+        recent = passed < WINDOW_HOURS
+        alive = self._alive(last[recent], np.maximum(passed[recent], 0))
+        counts[recent] = np.vecdot(self.buckets.take(slots[recent], axis=0), alive)
         return np.maximum(counts, np.float32(0.0), out=counts)
 
-    def _alive(self, rows: Slots, now_hour: Ints) -> Float32s:
-        """Weigh buckets [N, 24] by 1 where still inside the window of `now_hour` [N], else 0."""
-        last = self.last_hour[rows]
-        passed = np.minimum(now_hour - last, WINDOW_HOURS)
-        alive: Float32s = self._masks[last % WINDOW_HOURS, passed]
+    def _alive(self, last_hour: NDArray[np.int32], passed: Ints) -> Float32s:
+        """Weigh buckets [N, 24] by 1 where inside the window `passed` hours later, else 0."""
+        alive: Float32s = self._masks[last_hour % WINDOW_HOURS, np.minimum(passed, WINDOW_HOURS)]
         return alive
 
 

@@ -153,9 +153,10 @@ def post_features(
     np.add(positive, RATE_PRIOR_POSITIVE, out=rate)
     rate /= counts[_POST_COLUMN["impression_7d"]] + RATE_PRIOR_IMPRESSIONS
     rate[counts[_POST_COLUMN["impression_all"]] <= 0.0] = _NAN
-    _log1p(_hours(now_us - posts["created_us"]), out[0])
-    _log1p(counts, out[1 : 1 + counts.shape[0]])
-    _log1p(table.window.read(slots, now_us), out[_RATE - 1])
+    out[0] = _hours(now_us - posts["created_us"])
+    out[1 : _RATE - 1] = counts
+    out[_RATE - 1] = table.window.read(slots, now_us)
+    _log1p(out[:_RATE], out[:_RATE])
     out[_RATE + 1 :] = posts["text_stats"].transpose(2, 0, 1)
 
 
@@ -164,10 +165,10 @@ def author_features(
 ) -> None:
     """Write the author features of author slots [Q, C] (-1: none) into out [4, Q, C]."""
     positive, negative, made = tables.people.as_author.read(authors, now_us)
-    _log1p(tables.followers[authors], out[0])
-    _log1p(positive, out[1])
+    out[0] = tables.followers.take(authors)
+    out[1], out[2], out[3] = positive, 0.0, made
+    _log1p(out, out)
     np.divide(negative, positive + negative + RATE_PRIOR_ACTIONS, out=out[2])
-    _log1p(made, out[3])
     none = authors < 0
     if none.any():
         out[:, none] = _NAN
@@ -198,10 +199,10 @@ def cross_features(
     weights[empty] = 0.0
     acted_authors = np.where(empty, -1, acted["author_slot"])
 
-    own_row = _row_starts(authors, people + 1)
-    _follow_mask(block.followees, people).take(own_row + authors, out=out[0])
+    own = _row_starts(authors, people + 1) + authors
+    out[0] = _follow_mask(block.followees, people).take(own)
     place, found = _author_cross(acted_authors, weights, age, people)
-    at = place.take(own_row + authors) + _row_starts(authors, found.shape[2])
+    at = place.take(own) + _row_starts(authors, found.shape[2])
     out[1:4] = found.reshape(3, -1).take(at, axis=1)
     acted_topics = np.where(empty[:, :, None], -1, acted["topics"])
     by_topic = _topic_weights(acted_topics, weights, len(tables.posts.topics_index))
@@ -218,11 +219,11 @@ def _row_starts(queries: NDArray[Any], width: int) -> Ints:
     return np.arange(len(queries))[:, None] * width
 
 
-def _follow_mask(followees: Sequence[NDArray[np.int32]], people: int) -> Float32s:
-    """Mark for each query whom its viewer follows: [Q, people + 1], 0 for no author."""
-    mask = np.zeros((len(followees), people + 1), np.float32)
+def _follow_mask(followees: Sequence[NDArray[np.int32]], people: int) -> NDArray[np.bool_]:
+    """Mark for each query whom its viewer follows: [Q, people + 1], false for no author."""
+    mask = np.zeros((len(followees), people + 1), np.bool_)
     for row, followed in zip(mask, followees, strict=True):
-        row[followed] = 1.0
+        row[followed] = True
     return mask
 
 

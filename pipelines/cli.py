@@ -63,7 +63,7 @@ COMMANDS: Final = (
     CommandRow(
         "evaluate",
         "pipelines.commands.evaluate:evaluate",
-        "Score every model on later data, with intervals, beside the floors.",
+        "Score every model of a bundle on later data, with intervals, beside popularity.",
         _MODELS,
     ),
     CommandRow(
@@ -85,7 +85,10 @@ COMMANDS: Final = (
         _MODELS,
     ),
     CommandRow(
-        "mlflow", "pipelines.commands.mlflow:mlflow", "Open the MLflow UI on our runs.", _MODELS
+        "mlflow",
+        "pipelines.commands.mlflow:mlflow",
+        "Open the MLflow UI on our runs, until Ctrl-C.",
+        _MODELS,
     ),
     CommandRow(
         "serve",

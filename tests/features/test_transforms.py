@@ -147,6 +147,15 @@ def test_an_author_never_acted_on_counts_zero_and_has_no_hours(
     assert got["author_hours_since"][1] > 0.0
 
 
+def test_only_the_first_four_topics_count(
+    small: FeatureState, t0: int, posts_of: Callable[..., pa.Table]
+) -> None:
+    small.add_posts(posts_of([15], [CAT], [[7, 8, 9, 10, 5, 6]], [t0]))
+    got = named(small, ANN, [15], t0 + 2 * DAY_US)
+    assert got["post_topics"][0] == 4.0
+    assert got["topic_affinity"][0] == 0.0  # Ann's topics stand fifth and sixth
+
+
 def test_an_unknown_post_is_all_null_and_disturbs_nobody(small: FeatureState, t0: int) -> None:
     now = t0 + 2 * DAY_US
     got = named(small, ANN, [OLD, 777, NEW], now)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from time import perf_counter
+from resource import RUSAGE_CHILDREN, getrusage
 
 import pytest
 from typer.core import TyperGroup
@@ -26,6 +26,12 @@ def run(*arguments: str) -> int:
     return code
 
 
+def cpu_seconds_of_children() -> float:
+    """Add up processor time, which a busy machine does not move as it moves wall time."""
+    used = getrusage(RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_is_instant_and_imports_nothing_heavy() -> None:
     program = (
         "import sys; from pipelines.cli import main\n"
@@ -34,11 +40,11 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
     )
     seconds = []
     for _ in range(3):
-        start = perf_counter()
+        before = cpu_seconds_of_children()
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=False
         )
-        seconds.append(perf_counter() - start)
+        seconds.append(cpu_seconds_of_children() - before)
     assert done.returncode == 0
     assert done.stderr.strip() == "[]"
     assert min(seconds) < 0.5

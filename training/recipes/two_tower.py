@@ -121,4 +121,5 @@ def appeal(counts: FloatArray) -> FloatArray:
         return np.zeros(len(counts), dtype=np.float32)
     logs = np.log(np.maximum(counts, 1.0))
     centred = logs - logs[acted].mean()
-    return np.where(acted, centred, np.median(centred[acted])).astype(np.float32)
+    prior: FloatArray = np.where(acted, centred, np.median(centred[acted])).astype(np.float32)
+    return prior
