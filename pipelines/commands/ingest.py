@@ -17,7 +17,7 @@ from pipelines.ingestion.sources import Dataset
 _File = Path | None
 
 
-def ingest(  # noqa: PLR0913 - one argument an option
+def ingest(
     folder: Annotated[
         _File,
         typer.Argument(
