@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from sqlite3 import Connection, connect
 from threading import Event, Lock, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Final
 
 import numpy as np
@@ -21,12 +21,15 @@ import structlog
 
 from contracts.clock import now_us
 from contracts.record import RECORD_SCHEMA
+from features.storage import sync_file
 
 Record = dict[str, Any]
 
 _FLUSH_SECONDS: Final = 0.5
 _HOT_ROWS: Final = 20_000
 """Records that stay in SQLite for look-ups and later pages before they are sealed."""
+_SEAL_ROWS: Final = 250
+_SEAL_REST_SECONDS: Final = 0.02
 _LIST_DTYPES: Final = {
     "post_ids": np.int64,
     "sources": np.int32,
@@ -80,23 +83,41 @@ class RecordStore:
         self._queue.put(None)
         return self._drained.wait(timeout_seconds)
 
-    def seal(self) -> int:
-        """Move all hot records into one Parquet file; give how many were moved."""
-        with self._lock:
-            rows = self._database.execute(
-                f"SELECT {_COLUMNS} FROM decisions ORDER BY feed_id"  # noqa: S608
-            ).fetchall()
-            if not rows:
-                return 0
-            records = [_from_row(row) for row in rows]
-            table = pa.Table.from_pylist(records, schema=RECORD_SCHEMA)
-            target = self._folder / f"part-{now_us()}.parquet"
-            pq.write_table(table, target.with_suffix(".tmp"), compression="zstd")
-            target.with_suffix(".tmp").rename(target)
-            self._database.execute("DELETE FROM decisions")
-            self._database.commit()
-            self._hot = 0
-        return len(records)
+    def seal(self, keep: int = 0) -> int:
+        """Move hot records, oldest first, into one Parquet file until `keep` are left.
+
+        It works in chunks and rests between them: requests are served by the same process.
+        """
+        target = self._folder / f"part-{now_us()}.parquet"
+        scratch = target.with_suffix(".tmp")
+        moved: list[int] = []
+        with pq.ParquetWriter(scratch, RECORD_SCHEMA, compression="zstd") as writer:
+            while self._hot - len(moved) > keep:
+                wanted = min(_SEAL_ROWS, self._hot - len(moved) - keep)
+                with self._lock:
+                    rows = self._database.execute(
+                        f"SELECT {_COLUMNS} FROM decisions ORDER BY now LIMIT ? OFFSET ?",  # noqa: S608
+                        (wanted, len(moved)),
+                    ).fetchall()
+                if not rows:
+                    break
+                writer.write_table(table_of(rows))
+                moved.extend(row[RECORD_SCHEMA.names.index("feed_id")] for row in rows)
+                sleep(_SEAL_REST_SECONDS)
+        if not moved:
+            scratch.unlink()
+            return 0
+        sync_file(scratch)
+        scratch.rename(target)  # from here on a record may stand twice, never nowhere
+        for start in range(0, len(moved), _SEAL_ROWS):
+            with self._lock:
+                self._database.executemany(
+                    "DELETE FROM decisions WHERE feed_id = ?",
+                    [(feed_id,) for feed_id in moved[start : start + _SEAL_ROWS]],
+                )
+                self._database.commit()
+        self._hot -= len(moved)
+        return len(moved)
 
     def close(self) -> None:
         """Write what is queued and stop the thread."""
@@ -128,7 +149,7 @@ class RecordStore:
             if self._queue.empty():
                 self._drained.set()
             if self._hot > _HOT_ROWS:
-                _log.info("records_sealed", rows=self.seal())
+                _log.info("records_sealed", rows=self.seal(keep=_HOT_ROWS * 3 // 4))
         rest = self._collect(0.0)
         if rest:
             self._write(rest)
@@ -171,6 +192,7 @@ def _open(path: Path) -> Connection:
         for name in RECORD_SCHEMA.names
     )
     database.execute(f"CREATE TABLE IF NOT EXISTS decisions ({columns})")
+    database.execute("CREATE INDEX IF NOT EXISTS by_time ON decisions (now)")
     database.commit()
     return database
 
@@ -197,3 +219,21 @@ def _from_row(row: tuple[Any, ...]) -> Record:
         else:
             record[name] = cell
     return record
+
+
+def table_of(rows: list[tuple[Any, ...]]) -> pa.Table:
+    """Turn rows of the hot store into RECORD_SCHEMA, a column at a time."""
+    columns = dict(zip(RECORD_SCHEMA.names, zip(*rows, strict=True), strict=True))
+    arrays = [_column(field, columns[field.name]) for field in RECORD_SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=RECORD_SCHEMA)
+
+
+def _column(field: pa.Field, cells: tuple[Any, ...]) -> pa.Array:
+    if field.name in _LIST_DTYPES:
+        dtype = np.dtype(_LIST_DTYPES[field.name])
+        ends = np.cumsum([0, *(len(cell) // dtype.itemsize for cell in cells)])
+        values = pa.array(np.frombuffer(b"".join(cells), dtype=dtype), field.type.value_type)
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values).cast(field.type)
+    if field.name in _WORD_LISTS:
+        return pa.array([cell.split() for cell in cells], field.type)
+    return pa.array(cells, field.type)

@@ -52,6 +52,18 @@ def test_a_record_is_found_as_it_was_written_hot_and_sealed(store):
     assert store.find(77) is None
 
 
+def test_sealing_keeps_the_newest_hot_and_loses_none(store):
+    for feed_id in range(1, 701):
+        store.put(lambda k=feed_id: {**record(k), "now": 1_700_000_000_000_000 + k})
+    assert store.flush()
+    assert store.seal(keep=100) == 600
+    for feed_id in (1, 300, 600, 601, 700):
+        expected = {**record(feed_id), "now": 1_700_000_000_000_000 + feed_id}
+        assert same(expected, store.find(feed_id))
+    hot = store._database.execute("SELECT min(feed_id), count(*) FROM decisions").fetchone()
+    assert hot == (601, 100)
+
+
 def test_queued_records_are_written_at_close_and_found_by_the_next_process(tmp_path):
     first = RecordStore(tmp_path)
     for feed_id in range(1, 40):
