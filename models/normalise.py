@@ -44,6 +44,7 @@ class QuantileTable:
         if len(unique) < 2:
             unique = np.array([unique[0], unique[0] + 1.0], np.float32)
             middle = np.array([0.0, 1.0])
+        middle[0], middle[-1] = 0.0, 1.0
         return cls(unique.astype(np.float32), middle.astype(np.float32))
 
     def apply(self, raw: FloatArray) -> FloatArray:

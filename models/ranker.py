@@ -1,6 +1,7 @@
 """The ensemble ranker: one network, one prediction an action, a candidate at a time."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
 
@@ -23,8 +24,8 @@ class RankerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hidden: int = Field(default=64, ge=2)
-    members: int = Field(default=1, ge=1, le=8)
+    hidden: int = Field(default=32, ge=2)
+    members: int = Field(default=3, ge=1, le=8)
     """Networks from different seeds whose logits are averaged."""
     input_bound: float = Field(default=6.0, gt=0)
     """Standardised features are clipped to plus and minus this."""
@@ -62,21 +63,40 @@ class EnsembleRanker:
         A row's answer never depends on the other rows: blocks are padded to one fixed shape.
         """
         n = len(features)
+        if n == 0:
+            return np.empty((0, len(ACTIONS)), dtype=np.float32)
         padded = np.zeros((-(-n // BLOCK) * BLOCK, self.n_features), dtype=np.float32)
         padded[:n] = features.astype(np.float16)
-        blocks = [self._forward(padded[s : s + BLOCK]) for s in range(0, len(padded), BLOCK)]
-        if not blocks:
-            return np.empty((0, len(ACTIONS)), dtype=np.float32)
-        return np.concatenate(blocks)[:n]
+        # Element by element a row stands alone already; only products need the fixed shape.
+        x = prepare(padded, self.mean, self.scale, self.config.input_bound)  # [padded n, 2F]
+        blocks = [self._logits(x[s : s + BLOCK]) for s in range(0, len(x), BLOCK)]
+        answers = activate(np.concatenate(blocks)[:n])
+        answers[:, ~self.trained] = self.prior[~self.trained]
+        return answers
 
-    def _forward(self, block: FloatArray) -> FloatArray:
-        x = prepare(block, self.mean, self.scale, self.config.input_bound)  # [256, 2F]
-        w = self.weights
-        hidden = np.maximum(x @ w["first.weight"] + w["first.bias"], 0.0)  # [m, 256, h]
-        hidden = np.maximum(hidden @ w["second.weight"] + w["second.bias"], 0.0)
-        logits = hidden @ w["head.weight"] + x @ w["skip.weight"] + w["head.bias"]
-        answers = activate(logits.mean(axis=0))
-        return np.where(self.trained, answers, self.prior)
+    def _logits(self, x: FloatArray) -> FloatArray:
+        """Run one block [256, 2F] through all members: their mean logits [256, A]."""
+        flat, w = self._flat, self.weights
+        members = len(w["second.weight"])
+        hidden = _rectify(x @ flat["first"] + flat["first.bias"])  # [256, m * h]
+        split = hidden.reshape(BLOCK, members, -1).transpose(1, 0, 2)
+        split = _rectify(split @ w["second.weight"] + w["second.bias"])  # [m, 256, h]
+        hidden = split.transpose(1, 0, 2).reshape(BLOCK, -1)
+        logits: FloatArray = hidden @ flat["head"] + x @ flat["skip"] + flat["head.bias"]
+        return logits
+
+    @cached_property
+    def _flat(self) -> dict[str, FloatArray]:
+        """Lay the members side by side, so that a layer is one product; logits are their mean."""
+        w, mean = self.weights, np.float32(1.0 / len(self.weights["head.weight"]))
+        first = w["first.weight"].transpose(1, 0, 2)
+        return {
+            "first": np.ascontiguousarray(first.reshape(first.shape[0], -1)),
+            "first.bias": w["first.bias"].reshape(1, -1),
+            "head": np.ascontiguousarray(w["head.weight"].reshape(-1, len(ACTIONS)) * mean),
+            "head.bias": w["head.bias"].mean(axis=0),
+            "skip": np.ascontiguousarray(w["skip.weight"].mean(axis=0)),
+        }
 
     def save(self, folder: Path) -> None:
         """Write scaling, weights and priors."""
@@ -104,9 +124,16 @@ class EnsembleRanker:
 
 def prepare(features: FloatArray, mean: FloatArray, scale: FloatArray, bound: float) -> FloatArray:
     """Standardise and clip features [n, F], nulls to the mean, indicators behind: [n, 2F]."""
+    width = features.shape[1]
+    ready = np.empty((len(features), 2 * width), dtype=np.float32)
     missing = np.isnan(features)
-    x = np.clip((features - mean) / scale, -bound, bound)
-    return np.concatenate([np.where(missing, 0.0, x), missing], axis=1).astype(np.float32)
+    x = ready[:, :width]
+    np.subtract(features, mean, out=x)
+    np.divide(x, scale, out=x)
+    np.clip(x, -bound, bound, out=x)
+    x[missing] = 0.0
+    ready[:, width:] = missing
+    return ready
 
 
 def activate(logits: FloatArray) -> FloatArray:
@@ -115,3 +142,7 @@ def activate(logits: FloatArray) -> FloatArray:
     seconds = np.expm1(np.clip(logits[:, _DWELL], 0.0, _LONGEST_LOG_SECONDS))
     answers[:, _DWELL] = seconds
     return answers.astype(np.float32)
+
+
+def _rectify(x: FloatArray) -> FloatArray:
+    return np.maximum(x, np.float32(0.0), out=x)

@@ -66,7 +66,7 @@ def run_demo(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
         shown = show_feeds(plan.home, server, token, offset, report)
         took = round(perf_counter() - start, 1)
         report.say(f"From start to feed: {took:.0f} s", style="bold")
-        print_addresses(server, token, plan.home, shown["example"]["viewer"], report)
+        print_addresses(server, token, plan.home, shown["viewer"], report)
         if not plan.once:
             serve_on(server)
     return {

@@ -13,7 +13,13 @@ from pipelines.console import Reporter
 from pipelines.feeds import answer_rows, print_feed
 from pipelines.platform_client import PlatformClient
 from pipelines.server_process import RunningServer
-from pipelines.worked_example import print_example, three_likes, typical_viewers
+from pipelines.worked_example import (
+    LITTLE_KNOWN,
+    TYPICAL,
+    print_example,
+    some_viewers,
+    three_likes,
+)
 
 _SHOWN_FEEDS: Final = 2
 _SHOWN_POSTS: Final = 8
@@ -30,14 +36,17 @@ def show_feeds(
         PlatformClient(server.url, token) as client,
         Workspace.open(home, read_only=True) as workspace,
     ):
-        *shown, viewer = typical_viewers(workspace, _SHOWN_FEEDS + 1)
+        shown = some_viewers(workspace, _SHOWN_FEEDS, TYPICAL)
+        viewer = some_viewers(workspace, 3, LITTLE_KNOWN)[-2:][0]
         feeds = []
         for person in shown:
             rows = answer_rows(workspace, client.feed(person, _SHOWN_POSTS), now)
             print_feed(report, f"The feed of {person}", rows)
             feeds.append({"viewer": person, "items": [asdict(row) for row in rows[:_KEPT_POSTS]]})
-        example = three_likes(workspace, client, viewer, now)
-        print_example(report, example)
+        example = None
+        if len(workspace.catalog.topics()[0]):
+            example = three_likes(workspace, client, viewer, now)
+            print_example(report, example)
         start = perf_counter()
         answer = client.feed(viewer, _PAGE)
         smoke = {
@@ -45,7 +54,8 @@ def show_feeds(
             "level": answer["level"],
             "milliseconds": round(1000 * (perf_counter() - start), 1),
         }
-    return {"feeds": feeds, "example": example.as_json(), "smoke": smoke}
+    told = None if example is None else example.as_json()
+    return {"viewer": viewer, "feeds": feeds, "example": told, "smoke": smoke}
 
 
 def print_addresses(

@@ -36,8 +36,11 @@ class FeedRow:
 
     @property
     def age(self) -> str:
-        """Write the age in hours, or in days from three days on."""
-        return f"{self.age_hours:.0f} h" if self.age_hours < 72 else f"{self.age_hours / 24:.0f} d"
+        """Write the age in hours, days or years."""
+        days = self.age_hours / 24.0
+        if days < 3:
+            return f"{self.age_hours:.0f} h"
+        return f"{days:.0f} d" if days < 1000 else f"{days / 365.25:.0f} y"
 
 
 def viewer_id(workspace: Workspace, external: str) -> int:

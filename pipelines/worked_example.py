@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow.compute as pc
 
-from contracts.events import EventType
+from contracts.events import POSITIVE_ACTIONS, EventType
 from contracts.ids import Namespace
 from features.workspace import Workspace
 from pipelines.console import Reporter
@@ -18,8 +18,11 @@ from pipelines.platform_client import PlatformClient
 
 PAGE: Final = 20
 LIKES: Final = 3
-_FEW, _MANY = 4, 40
-_ENOUGH: Final = 10
+RARE: Final = 2
+"""A topic is rare on a page where so many of its posts, or fewer, are on it."""
+TYPICAL: Final = (10, 40)
+LITTLE_KNOWN: Final = (3, 8)
+"""Clicks and likes of people for whom three more change what is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,15 @@ class WorkedExample:
         }
 
 
-def typical_viewers(workspace: Workspace, count: int) -> list[str]:
-    """Choose people with some likes, neither the most active nor idle; always the same ones."""
+def some_viewers(workspace: Workspace, count: int, actions: tuple[int, int]) -> list[str]:
+    """Choose people with so many clicks and likes (least, most), or nearest to that.
+
+    Always the same ones; fewer where there are not so many.
+    """
     likes = workspace.log.scan(types=[EventType.LIKE, EventType.CLICK], columns=["viewer_id"])
     people, number = np.unique(likes["viewer_id"].to_numpy(), return_counts=True)
-    typical = people[(number >= _FEW) & (number <= _MANY)]
-    if not len(typical):
-        typical = people
+    apart = np.maximum(np.maximum(actions[0] - number, number - actions[1]), 0)
+    typical = people[apart == apart.min()] if len(people) else people
     places = np.linspace(0, len(typical) - 1, min(count, len(typical))).astype(np.int64)
     return workspace.ids.external(Namespace.PERSON, typical[places])
 
@@ -71,7 +76,7 @@ def three_likes(
 ) -> WorkedExample:
     """Read a feed, like three posts on a topic that is rare in it, and read the feed again."""
     before = answer_rows(workspace, client.feed(viewer, PAGE), now_us)
-    topic, posts = _rare_topic(workspace, before)
+    topic, posts = _rare_topic(workspace, viewer, before)
     start = perf_counter()
     client.act(viewer, "like", posts)
     seconds = perf_counter() - start
@@ -107,23 +112,33 @@ def _first(row: FeedRow) -> str:
     return row.topics[0] if row.topics else "(none)"
 
 
-def _rare_topic(workspace: Workspace, page: Sequence[FeedRow]) -> tuple[str, list[str]]:
-    """Choose the topic with the most posts among those that are rarest on a page, and three posts.
+def _rare_topic(
+    workspace: Workspace, viewer: str, page: Sequence[FeedRow]
+) -> tuple[str, list[str]]:
+    """Choose what people act on most among the topics that are rare on a page, and three posts.
 
-    The posts are the newest on it that the page does not show.
+    The posts are those on the topic that people acted on most, less what the viewer has seen.
     """
-    posts = workspace.catalog.posts(include_deleted=False).sort_by([("created", "descending")])
-    topic_ids, names = workspace.catalog.topics()
+    acted = workspace.log.scan(types=POSITIVE_ACTIONS, columns=["viewer_id", "post_id"])
+    posts = workspace.catalog.posts(include_deleted=False)
+    numbers = posts["post_id"].to_numpy()
+    ids, times = np.unique(acted["post_id"].to_numpy(), return_counts=True)
+    weight = np.zeros(len(numbers))
+    known = np.isin(ids, numbers)
+    weight[np.searchsorted(numbers, ids[known])] = times[known]
+    rows = pc.list_parent_indices(posts["topics"]).to_numpy()
+    topics = pc.list_flatten(posts["topics"]).to_numpy()
     shown = Counter(topic for row in page for topic in row.topics)
-    firsts = np.array([t[0] if t else -1 for t in posts["topics"].to_pylist()])
-    counts = {
-        name: int((firsts == topic).sum())
-        for topic, name in zip(topic_ids.tolist(), names, strict=True)
-    }
-    common = [name for name in names if counts[name] >= _ENOUGH] or names
-    topic = min(common, key=lambda name: (shown[name], -counts[name]))
-    number = topic_ids[names.index(topic)]
-    candidates = pc.filter(posts["post_id"], firsts == number).to_numpy()
-    external = workspace.ids.external(Namespace.POST, candidates[: LIKES + PAGE])
-    visible = {row.post_id for row in page}
-    return topic, [post for post in external if post not in visible][:LIKES]
+    topic_ids, names = workspace.catalog.topics()
+    place = {number: k for k, number in enumerate(topic_ids.tolist())}
+    columns = np.array([place[number] for number in topics.tolist()], dtype=np.int64)
+    strength = np.bincount(columns, weights=weight[rows], minlength=len(names))
+    rare = np.array([shown[name] <= RARE for name in names])
+    best = int(np.argmax(np.where(rare, strength, -1.0)))
+    on_topic = np.unique(rows[columns == best])
+    person = workspace.ids.lookup(Namespace.PERSON, [viewer])[0]
+    seen = acted["post_id"].to_numpy()[acted["viewer_id"].to_numpy() == person]
+    visible = workspace.ids.lookup(Namespace.POST, [row.post_id for row in page])
+    new = on_topic[~np.isin(numbers[on_topic], np.concatenate([seen, visible]))]
+    chosen = numbers[new[np.argsort(-weight[new], kind="stable")[:LIKES]]]
+    return names[best], workspace.ids.external(Namespace.POST, chosen)

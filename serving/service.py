@@ -165,7 +165,7 @@ class FeedService:
             "log_seq": self._workspace.log.last_seq,
             "ranker_healthy": self._ranker.healthy(),
             "records_written": self._records.written,
-            "source_yield": dict(self._yield),
+            "source_yield": {str(name): int(rows) for name, rows in self._yield.items()},
         }
 
     def close(self) -> None:

@@ -26,19 +26,30 @@ class TrainingConfig(BaseModel):
     als: AlsConfig = AlsConfig()
     bpr: BprConfig = BprConfig()
     content: ContentConfig = ContentConfig()
-    content_priors: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0)
+    content_priors: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)
     """Prior weights of the content family to choose among on validation."""
     deep: DeepRecipeConfig = DeepRecipeConfig()
-    deep_seconds: float = Field(default=90.0, gt=0)
-    """Time budget of each fit of the deep family."""
+    deep_seconds: float | None = Field(default=None, gt=0)
+    """Time budget of each fit of the deep family; by the number of actions where absent."""
     ranker: RankerRecipeConfig = RankerRecipeConfig()
     union: int = Field(default=100, ge=1)
     """Best posts of each family that the ensemble ranker orders."""
+    ranker_people: int = Field(default=1500, ge=1)
+    """Most people whose candidates the ranker learns from, where no impressions are known."""
+    ranker_seconds: float = Field(default=60.0, gt=0)
+    """Time budget of the ranker's fit."""
     most_impressions: int = Field(default=120_000, ge=100)
     """Newest impressions that the ranker learns from, and is judged on."""
     refit: bool = True
     """Fit the families again on all before the test, with what was chosen."""
     policy: Policy = Policy(name="ensemble")
+
+
+def deep_budget(config: TrainingConfig, actions: int) -> float:
+    """Give the seconds of one fit of the deep family: 30, up to 90 from half a million actions."""
+    if config.deep_seconds is not None:
+        return config.deep_seconds
+    return 30.0 + 60.0 * min(1.0, actions / 500_000)
 
 
 def small_config(seed: int = 0) -> TrainingConfig:

@@ -16,7 +16,6 @@ from training.labels import Impressions, next_action_labels
 from training.metrics import LONGEST, auc, calibration_error, log_loss
 from training.reading import FeatureSource
 from training.recipes.ranker import RankerRows
-from training.scoring import Exam
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +67,11 @@ def ask_features(
 
 
 def candidate_rows(
-    data: Dataset, exam: Exam, candidates: Candidates, features: NDArray[np.float16]
+    data: Dataset, queries: Queries, candidates: Candidates, features: NDArray[np.float16]
 ) -> RankerRows:
     """Lay candidates of queries out as rows, labelled by what comes next."""
-    labels = next_action_labels(data, exam.queries, candidates.rows)
-    return _flat(exam.queries, candidates.rows, labels, features)
+    labels = next_action_labels(data, queries, candidates.rows)
+    return _flat(queries, candidates.rows, labels, features)
 
 
 def shown_rows(

@@ -17,7 +17,7 @@ from models.collaborative import FactorModel
 from models.content import ContentModel
 from models.deep import DeepModel
 from models.neighbours import ItemKnn
-from training.config import TrainingConfig
+from training.config import TrainingConfig, deep_budget
 from training.recipes.baselines import PopularityRecipe, RandomRecipe
 from training.recipes.collaborative import AlsRecipe, BprRecipe, ItemKnnRecipe
 from training.recipes.content import ContentRecipe, reweighed
@@ -87,7 +87,8 @@ def fit_models(
             chosen = chosen.model_copy(
                 update={"epochs": deep_epochs, "patience": deep_epochs, "held_people": 0}
             )
-        limited = replace(context, time_budget_seconds=config.deep_seconds)
+        seconds = deep_budget(config, len(frame.interactions))
+        limited = replace(context, time_budget_seconds=seconds)
         deep, report = DeepRecipe(chosen).fit_reported(frame, limited)
     return Models(popularity, random, item_knn, als, bpr, content, deep, report.best_epoch)
 

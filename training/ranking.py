@@ -7,6 +7,8 @@ the second cut, with the families fitted again on all before it.
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from contracts.policy import fixed_blend
 from models.base import BoolArray, Family, TrainingContext, VectorModel
 from models.blend import BlendedFamilies, RetrievalBlend
@@ -84,7 +86,8 @@ def train_ranking(
     with clock.stage("ranker features"):
         rows = _ranker_rows(data, config, split, stack, (validation, union))
     with clock.stage("ranker"):
-        context = TrainingContext(config.seed, config.threads)
+        # One thread: the network is small, and threads would only wait for one another.
+        context = TrainingContext(config.seed, 1, config.ranker_seconds)
         ranker, _ = fit_ranker(rows, config.ranker, context)
     if config.refit:
         again = fit_models(
@@ -169,8 +172,11 @@ def _ranker_rows(
                 data.dataset, data.impressions.take(inside), config.most_impressions
             )
             return shown_rows(data.dataset, source, shown, stack.families, stack.normalisers)
-    features = ask_features(data.dataset, source, validation.queries, union.rows, union.scores)
-    return candidate_rows(data.dataset, validation, union, features)
+    most = min(config.ranker_people, len(validation))
+    some = np.linspace(0, len(validation) - 1, most).astype(np.int64)
+    queries, union = validation.queries.take(some), union.take(some)
+    features = ask_features(data.dataset, source, queries, union.rows, union.scores)
+    return candidate_rows(data.dataset, queries, union, features)
 
 
 def visible_features(data: TrainingData, split: Split, queries: Queries) -> FeatureSource:
@@ -204,7 +210,7 @@ def _test(
     values = predict_values(ranker, config.policy, features, union.rows >= 0)
     lists["ensemble"] = ensemble_lists(union, values, lists["retrieval-blend"])
     judged = {name: judge(name, test, ranked, slices) for name, ranked in lists.items()}
-    rows = candidate_rows(data.dataset, test, union, features)
+    rows = candidate_rows(data.dataset, test.queries, union, features)
     if data.impressions is not None and split.cuts_us is not None:
         late = data.impressions.times_us >= split.cuts_us[1]
         if late.any():

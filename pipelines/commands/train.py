@@ -17,8 +17,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the training libraries.")] = 2,
     deep_seconds: Annotated[
-        float, typer.Option(min=1.0, help="Time budget of each fit of the deep family.")
-    ] = 90.0,
+        float | None,
+        typer.Option(min=1.0, help="Time budget of each fit of the deep family; 30 to 90 by size."),
+    ] = None,
     test_people: Annotated[
         int, typer.Option(min=1, help="Most people asked in validation and test.")
     ] = 10_000,

@@ -23,11 +23,12 @@ from pipelines.ingestion.ingest import ingest, open_dataset
 from pipelines.platform_client import PlatformClient
 from pipelines.server_process import free_port, serving
 from pipelines.worked_example import (
+    LITTLE_KNOWN,
     PAGE,
     WorkedExample,
     print_example,
+    some_viewers,
     three_likes,
-    typical_viewers,
 )
 from simulator.world import World
 
@@ -83,7 +84,7 @@ def test_pages_of_one_feed_never_repeat(client: PlatformClient) -> None:
 def test_three_likes_are_known_within_a_second(
     client: PlatformClient, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (viewer,) = typical_viewers(workspace, 1)
+    (viewer,) = some_viewers(workspace, 1, LITTLE_KNOWN)
     example = three_likes(workspace, client, viewer, now_us())
     assert example.seconds < 1.0
     assert len(example.liked) == 3

@@ -4,6 +4,7 @@ from itertools import pairwise
 from time import monotonic
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pytest
 
@@ -72,6 +73,13 @@ def test_a_warm_viewer_gets_a_full_feed_in_one_order(workspace, service):
     assert len(set(ids(page))) == len(page.items) == 20
     assert [item.position for item in page.items] == list(range(20))
     assert page.next_offset == 20
+
+
+def test_health_is_plain_data_after_a_feed(workspace, service):
+    service.open(query(viewers(workspace)[0]))
+    health = orjson.loads(orjson.dumps(service.health()))
+    assert health["source_yield"]["trending"] > 0
+    assert health["applied_seq"] == health["log_seq"]
 
 
 def test_the_same_query_gives_the_same_feed(workspace, service):

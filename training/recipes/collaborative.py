@@ -71,7 +71,7 @@ class BprConfig(BaseModel):
     factors: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=0.05, gt=0)
     regularization: float = Field(default=0.01, ge=0)
-    iterations: int = Field(default=100, ge=1)
+    iterations: int = Field(default=30, ge=1)
     fold_in_regularization: float = Field(default=1.0, ge=0)
     fold_in_alpha: float = Field(default=10.0, gt=0)
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.utils.extmath import randomized_svd
 
 from models.base import FloatArray, PostContent, TrainingContext, TrainingFrame
 from models.content import ContentConfig, ContentModel
@@ -25,8 +25,9 @@ def fit_embedder(content: PostContent, config: ContentConfig, seed: int) -> Text
     if min(matrix.shape) < 2:
         components = np.ones((len(terms), 1), dtype=np.float32)
     else:
-        svd = TruncatedSVD(width, algorithm="randomized", n_iter=7, random_state=seed).fit(matrix)
-        components = np.ascontiguousarray(svd.components_.T, dtype=np.float32)
+        # What TruncatedSVD runs, without its variances, which are 0 / 0 where all posts are alike.
+        _, _, directions = randomized_svd(matrix, width, n_iter=7, random_state=seed)
+        components = np.ascontiguousarray(directions.T, dtype=np.float32)
     return TextEmbedder(terms, vectoriser.idf_.astype(np.float32), components)
 
 

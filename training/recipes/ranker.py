@@ -27,11 +27,11 @@ class RankerRecipeConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: RankerConfig = RankerConfig()
-    epochs: int = Field(default=40, ge=1)
-    patience: int = Field(default=6, ge=1)
-    batch: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
+    epochs: int = Field(default=25, ge=1)
+    patience: int = Field(default=4, ge=1)
+    batch: int = Field(default=2048, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     held_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of people whose rows decide when to stop."""
@@ -87,6 +87,7 @@ def fit_ranker(
     inputs = torch.from_numpy(prepare(values, mean, scale, config.shape.input_bound))
     labels = torch.from_numpy(_loss_labels(rows.labels))
     use = torch.from_numpy(np.isfinite(rows.labels) & trained)
+    budget = context.time_budget_seconds
     members: list[dict[str, FloatArray]] = []
     reports: list[LoopReport] = []
     for member in range(config.shape.members):
@@ -101,7 +102,7 @@ def fit_ranker(
                     judge,
                     epochs=config.epochs,
                     patience=config.patience,
-                    budget_seconds=context.time_budget_seconds,
+                    budget_seconds=None if budget is None else budget / config.shape.members,
                 )
             )
             members.append({k: v.detach().numpy() for k, v in network.state_dict().items()})

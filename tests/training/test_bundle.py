@@ -1,0 +1,140 @@
+"""The bundle: comes back equal, refuses what was changed, is named by its contents."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contracts.errors import BundleMismatch
+from contracts.events import EventType
+from contracts.policy import ACTIONS
+from features.views import FEATURES
+from models.base import Family, TrainingContext, TrainingFrame
+from models.blend import RetrievalBlend
+from models.bundle import FLAT_BELOW, Bundle, build_index, read_manifest
+from training.assembly import Parts, assemble
+from training.candidates import fit_normalisers
+from training.config import small_config
+from training.fitting import Choice, apply_choice, fit_models
+from training.recipes.ranker import RankerRows, fit_ranker
+from training.split import SplitConfig, make_split
+from training.stages import StageClock
+
+
+@pytest.fixture(scope="module")
+def made(checkerboard: TrainingFrame, histories_of: Any, dataset_of: Any) -> Bundle:
+    config = small_config()
+    models = fit_models(checkerboard, config, StageClock())
+    choice = Choice("als", 0.5, {})
+    models, families = apply_choice(models, choice)
+    normalisers = fit_normalisers(families, histories_of([0, 2], [1, 3]))
+    generator = np.random.Generator(np.random.PCG64(0))
+    features = generator.normal(size=(300, len(FEATURES))).astype(np.float16)
+    labels = (generator.random((300, len(ACTIONS))) < 0.3).astype(np.float32)
+    rows = RankerRows(features, labels, np.arange(300) // 10)
+    ranker, _ = fit_ranker(rows, config.ranker, TrainingContext(0, 1))
+    blend = RetrievalBlend(dict.fromkeys(Family, 1 / 3), normalisers)
+    actions = [(u, i, i * 10**9, EventType.CLICK) for u in range(4) for i in range(24)]
+    data = dataset_of(actions)
+    split = make_split(data, SplitConfig())
+    parts = Parts(models, families, normalisers, blend, ranker)
+    return assemble(data, config, split, parts, choice, [], {})
+
+
+@pytest.fixture
+def saved(made: Bundle, tmp_path: Path) -> Path:
+    return tmp_path / made.save(tmp_path).bundle_id
+
+
+def test_comes_back_equal(made: Bundle, saved: Path, histories_of: Any) -> None:
+    again = Bundle.load(saved)
+    asked = histories_of([0, 2, 4], [1])
+    for family in Family:
+        mine = made.families[family].score_all(asked)
+        np.testing.assert_array_equal(again.families[family].score_all(asked), mine)
+        np.testing.assert_array_equal(again.normalise(family, mine), made.normalise(family, mine))
+    np.testing.assert_array_equal(again.neighbours[0], made.neighbours[0])
+    np.testing.assert_array_equal(again.post_ids, made.post_ids)
+    assert again.bundle_id == saved.name
+    assert again.policy == made.policy
+    assert dict(again.blend.weights) == dict(made.blend.weights)
+
+
+def test_is_named_by_its_contents(made: Bundle, tmp_path: Path) -> None:
+    one, other = made.save(tmp_path / "a"), made.save(tmp_path / "b")
+    assert one.bundle_id == other.bundle_id
+    assert len(one.bundle_id) == 16
+
+
+def test_holds_no_pickle(saved: Path) -> None:
+    kinds = {path.suffix for path in saved.rglob("*") if path.is_file()}
+    assert kinds == {".json", ".npy", ".safetensors", ".faiss"}
+
+
+def test_index_finds_what_exhaustive_scoring_finds(saved: Path, histories_of: Any) -> None:
+    bundle = Bundle.load(saved)
+    for family, model in bundle.families.items():
+        viewer = model.viewer_vectors(histories_of([0, 2]))
+        scores, rows = bundle.indexes[family].search(viewer, 3)
+        exact = np.sort(model.score_all(histories_of([0, 2])), axis=1)[:, ::-1][:, :3]
+        np.testing.assert_allclose(scores, exact, rtol=1e-4, atol=1e-5)
+        assert (rows < 24).all()
+
+
+def test_many_posts_get_inverted_lists_with_good_recall() -> None:
+    generator = np.random.Generator(np.random.PCG64(0))
+    centres = generator.normal(size=(300, 8))
+    spread = generator.normal(scale=0.2, size=(FLAT_BELOW + 10, 8))
+    vectors = (centres[generator.integers(0, 300, len(spread))] + spread).astype(np.float32)
+    vectors[7] = np.nan
+    index = build_index(vectors)
+    assert index.ntotal == FLAT_BELOW + 9
+    queries = vectors[100:120]
+    _, found = index.search(queries, 50)
+    exact = np.argsort(-(queries @ np.nan_to_num(vectors, nan=-9.0).T), axis=1)[:, :50]
+    shared = [len(set(a) & set(b)) / 50 for a, b in zip(found, exact, strict=True)]
+    assert np.mean(shared) > 0.8
+
+
+def test_rows_of_unknown_posts(made: Bundle) -> None:
+    assert made.rows_of(np.array([999, 1000, 1005, 5000])).tolist() == [-1, 0, 5, -1]
+
+
+def test_a_changed_file_is_refused(saved: Path) -> None:
+    path = saved / "post_ids.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(BundleMismatch, match=r"post_ids.npy of bundle \w+ was changed"):
+        Bundle.load(saved)
+
+
+def test_a_missing_file_is_refused(saved: Path) -> None:
+    (saved / "deep.faiss").unlink()
+    with pytest.raises(BundleMismatch, match=r"lacks its file deep.faiss"):
+        Bundle.load(saved)
+
+
+def test_other_features_are_refused_by_name(saved: Path) -> None:
+    path = saved / "manifest.json"
+    manifest = read_manifest(saved)
+    other = manifest.model_copy(
+        update={"features": ("gone", *manifest.features[1:]), "feature_hash": "0" * 16}
+    )
+    path.write_text(other.model_dump_json())
+    with pytest.raises(BundleMismatch, match=rf"wants \['gone'\], this code adds \['{FEATURES[0]}"):
+        Bundle.load(saved)
+
+
+def test_a_changed_blend_is_refused(saved: Path) -> None:
+    manifest = read_manifest(saved).model_copy(update={"blend": {"deep": 1.0}})
+    (saved / "manifest.json").write_text(manifest.model_dump_json())
+    with pytest.raises(BundleMismatch, match="the manifest of bundle"):
+        Bundle.load(saved)
+
+
+def test_no_bundle_and_no_manifest_are_said(tmp_path: Path) -> None:
+    with pytest.raises(BundleMismatch, match="there is no bundle in"):
+        Bundle.load(tmp_path / "nothing")
+    (tmp_path / "manifest.json").write_text('{"format_version": 9}')
+    with pytest.raises(BundleMismatch, match="is not a manifest of this version: format_version"):
+        Bundle.load(tmp_path)
