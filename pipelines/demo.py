@@ -19,6 +19,7 @@ from feed_api.database import home_url, open_database
 from pipelines.commands.train import print_models
 from pipelines.console import Reporter
 from pipelines.demo_feeds import print_addresses, serve_on, show_feeds
+from pipelines.describe import describe
 from pipelines.flow import run_training
 from pipelines.ingestion.ingest import ingest, open_dataset
 from pipelines.publish import publish_bundle
@@ -117,6 +118,8 @@ def _ingest(workspace: Workspace, folder: Path, report: Reporter) -> Mapping[str
             report.say(f"{file.file}: {file.rejected} rows rejected, see {file.reject_file}")
     counts = {**workspace.catalog.counts(), "events": done.events_in_log}
     report.table(f"Data set {done.dataset}", ("what", "count"), list(counts.items()))
+    for warned in describe(workspace).warnings:
+        report.say(f"warning: {warned.text}", style="yellow")
     return counts
 
 
