@@ -9,6 +9,7 @@ from typing import Any, Final
 from contracts.errors import BundleMismatch
 from features.workspace import Workspace
 from models.bundle import Bundle
+from models.manifest import Manifest
 from pipelines.publish import champion_id
 from training.config import TrainingConfig
 from training.evaluate import ModelRow
@@ -52,7 +53,7 @@ def run_training(
     with clock.stage("track"):
         saved = replace(result, bundle=bundle)
         run_id, _ = log_run(home, saved, config, home / "bundles" / bundle.bundle_id)
-    notes = _notes(bundle, result)
+    notes = notes_of(bundle.manifest)
     _write_report(home, bundle.bundle_id, result, run_id)
     if results is not None:
         write_results(results, result.rows, result.ranker_metrics, notes, clock.costs)
@@ -94,8 +95,10 @@ def _champion(home: Path) -> Bundle | None:
         return None
 
 
-def _notes(bundle: Bundle, result: TrainingResult) -> dict[str, Any]:
-    manifest, choice = bundle.manifest, result.choice
+def notes_of(manifest: Manifest) -> dict[str, Any]:
+    """Say in words what a bundle was trained on, measured on, and what validation chose."""
+    collaborative = manifest.families["collaborative"].model
+    weight = manifest.families["content"].config["prior_weight"]
     blend = ", ".join(f"{name} {weight:g}" for name, weight in manifest.blend.items())
     return {
         "Data": (
@@ -104,8 +107,8 @@ def _notes(bundle: Bundle, result: TrainingResult) -> dict[str, Any]:
         ),
         "Measured on": manifest.measured_on,
         "Chosen on validation": (
-            f"collaborative is {choice.collaborative}, content with prior weight "
-            f"{choice.prior_weight:g}, retrieval blend {blend}"
+            f"collaborative is {collaborative}, content with prior weight {weight:g}, "
+            f"retrieval blend {blend}"
         ),
         "Calibration": (
             "claimed: impressions are known"
