@@ -16,6 +16,8 @@ from pipelines.platform_client import PlatformClient
 
 START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
+_NOT_INHERITED: Final = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
+"""Feast sets them when it is imported; the server would then keep its metrics in shared files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ def serving(
 
     Its log goes to a file. Unavailable where it does not start.
     """
-    environment = {**os.environ, **settings, "HEADWATER_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
+    environment = {**inherited, **settings, "HEADWATER_HOME": str(home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pipelines", "serve", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import prometheus_client  # noqa: F401 - before feast, whose import turns its numbers into shared files
 import pytest
 
 from contracts.clock import now_us

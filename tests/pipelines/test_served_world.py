@@ -129,6 +129,18 @@ def test_commands_name_what_is_not_there(home: Path) -> None:
         why("0" * 16, "nothing", home=home)
 
 
+def test_a_server_keeps_its_metrics_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parent that has imported feast has these variables set; the server must not see them."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR"):
+        monkeypatch.setenv(name, str(shared))
+    with serving(tmp_path / "home", "hw_x", free_port(0), {}, tmp_path / "server.log"):
+        assert not list(shared.iterdir())
+
+
 def test_a_server_that_can_not_start_says_its_last_words(tmp_path: Path) -> None:
     bad = {"HEADWATER_LOG_LEVEL": "shout"}
     with (
