@@ -1,1 +1,1 @@
-"""Deterministic assignment of viewers to experiment arms."""
+"""A/B experiments. Nothing is built here yet: the room keeps its place in the layers."""

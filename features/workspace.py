@@ -1,7 +1,7 @@
 """Everything under one home folder: ids, event log, catalog, small settings of the data."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
@@ -67,13 +67,13 @@ class Workspace:
             check_layout(home, create=False)
             return cls(home, Database(path, read_only=True), None)
         (home / "events").mkdir(parents=True, exist_ok=True)
-        lock = WriterLock(home / "writer.lock")
-        try:
+        with ExitStack() as undo:
+            lock = WriterLock(home / "writer.lock")
+            undo.callback(lock.release)
             check_layout(home, create=True)
-            return cls(home, Database(path, read_only=False), lock)
-        except BaseException:
-            lock.release()
-            raise
+            opened = cls(home, Database(path, read_only=False), lock)
+            undo.pop_all()
+        return opened
 
     def write(self, events: pa.Table | None, **changes: Unpack[EntityChanges]) -> Appended:
         """Change entities and append the events that tell of it, in one durable transaction.

@@ -124,6 +124,14 @@ class Bundle:
         manifest = read_manifest(folder)
         _check_code(manifest, folder)
         _check_files(manifest, folder)
+        try:
+            return cls._read(folder, manifest)
+        except (KeyError, ValidationError) as error:
+            msg = f"bundle {folder.name} has another layout than this code reads: {error}"
+            raise BundleMismatch(msg, hint="train again with `headwater train`") from error
+
+    @classmethod
+    def _read(cls, folder: Path, manifest: Manifest) -> Self:
         _, tables = read_state(folder / "normalisers")
         return cls(
             manifest,

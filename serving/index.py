@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 
 _GROWTH: Final = 1.5
-_OVERFETCH: Final = 1.2
 
 
 class VectorTable:
@@ -72,7 +71,6 @@ class VectorIndex:
 
     def search(self, viewer: Vectors, limit: int) -> NDArray[np.int64]:
         """Find up to `limit` item rows for a viewer's vector [d], best first."""
-        wanted = int(limit * _OVERFETCH)
-        _, rows = self._index.search(viewer.reshape(1, -1), wanted)
+        _, rows = self._index.search(viewer.reshape(1, -1), limit)
         found: NDArray[np.int64] = rows[0]
-        return found[found >= 0][:limit]
+        return found[found >= 0]

@@ -1,7 +1,7 @@
 """The feed service: one object that answers every feed request, behind `contracts.feed.Feeds`."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from contracts.clock import SECOND_US, Clock
 from contracts.degrade import DegradeReason, RemovalReason, SourceName
-from contracts.errors import CursorExpired, NotFound
+from contracts.errors import CursorExpired, NotFound, Unavailable
 from contracts.events import EventType
 from contracts.feed import Explanation, FeedItem, FeedPage, RankedCandidates, ReasonCode
 from contracts.query import FeedQuery
@@ -37,9 +37,7 @@ from serving.snapshots import ServedLog, Snapshot, SnapshotCache
 
 _log = structlog.get_logger(__name__)
 
-_RANK_RESERVE: Final = 1000
 _NEW_POST_TYPES: Final = (EventType.POST_CREATED, EventType.POST_EDITED)
-OnRanked = Callable[[Ranked], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +80,6 @@ class FeedService:
             workspace.log, runtime.cache.applied_seq, self._apply, compacts=parts.writes_log
         )
         self._yield: Counter[str] = Counter()
-        self.on_ranked: OnRanked | None = None
-        """Called after each ranking, for metrics."""
 
     def start(self) -> None:
         """Catch up with the log, then follow it."""
@@ -99,8 +95,6 @@ class FeedService:
         if ranked is not None:
             self._yield.update(ranked.trace.source_yield)
             self._records.put(partial(record_of, ranked, snapshot))
-            if self.on_ranked is not None:
-                self.on_ranked(ranked)
         return page
 
     def page(self, feed_id: int, viewer_id: int, offset: int, limit: int) -> FeedPage:
@@ -117,15 +111,19 @@ class FeedService:
             return self._page(snapshot, offset, limit)
 
     def rank(self, query: FeedQuery, post_ids: NDArray[np.int64]) -> RankedCandidates:
-        """See `Feeds`; posts that are not known are left out of the answer."""
+        """See `Feeds`; unknown posts are left out. Unavailable where a stage cannot go on."""
         policy = self._policies.current
-        selection = policy.selection.model_copy(update={"reserve": _RANK_RESERVE})
+        selection = policy.selection.model_copy(update={"reserve": len(post_ids)})
         wide = policy.model_copy(update={"selection": selection})
         with self._lock:
             slots = np.unique(self._runtime.cache.posts.slots_of(post_ids))
             slots = slots[slots >= 0]
             bits = np.full(len(slots), SourceName.CALLER.bit, dtype=np.int32)
-            ranked = self._pipeline.rank(query, wide, Candidates({SLOT: slots, SOURCES: bits}))
+            try:
+                ranked = self._pipeline.rank(query, wide, Candidates({SLOT: slots, SOURCES: bits}))
+            except StageFailed as failure:
+                msg = f"the candidates could not be ranked: {failure.reason}"
+                raise Unavailable(msg, hint="try again") from failure
         rows = np.concatenate([ranked.selected.slate, ranked.selected.reserve])
         reasons = (RemovalReason(code).word for code in ranked.removed.reasons.tolist())
         return RankedCandidates(

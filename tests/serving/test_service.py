@@ -10,7 +10,7 @@ import pytest
 
 from contracts.clock import now_us, to_datetime
 from contracts.degrade import DegradeLevel, DegradeReason
-from contracts.errors import CursorExpired, NotFound
+from contracts.errors import BundleMismatch, CursorExpired, NotFound, Unavailable
 from contracts.events import EVENT_SCHEMA, EventType
 from contracts.ids import UNKNOWN_ID, FeedId, Namespace, UserId
 from contracts.policy import fixed_blend
@@ -18,6 +18,8 @@ from contracts.query import FeedQuery
 from contracts.settings import Settings
 from contracts.tables import POSTS_SCHEMA
 from features.workspace import Workspace
+from models.bundle import Bundle
+from models.manifest import MANIFEST_FILE, Manifest, file_checksum
 from serving.opening import open_service
 
 CALM = {"source_deadline_ms": 10_000.0}
@@ -277,6 +279,30 @@ def test_the_callers_own_candidates_are_ordered_and_removals_named(workspace, se
     assert set(ranked.removed.values()) <= {"seen", "own", "served_this_session"}
 
 
+def test_a_long_list_of_candidates_loses_none(home, workspace):
+    names = [f"candidate {number}" for number in range(1500)]
+    posts = workspace.ids.intern(Namespace.POST, names)
+    at = to_datetime(now_us())
+    rows = [
+        {"post_id": int(post), "author_id": None, "text": name, "topics": [], "language": None,
+         "created": at, "known": at, "deleted": False}
+        for post, name in zip(posts, names, strict=True)
+    ]  # fmt: skip
+    workspace.write(None, posts=pa.Table.from_pylist(rows, schema=POSTS_SCHEMA))
+    opened = open_service(workspace, Settings(home=home, **CALM), start=False)
+    try:
+        ranked = opened.rank(query(viewers(workspace)[0]), posts)
+    finally:
+        opened.close()
+    assert set(ranked.post_ids.tolist()) | set(ranked.removed) == set(posts.tolist())
+
+
+def test_candidates_that_cannot_be_ranked_are_refused_as_unavailable(workspace, service):
+    service._pipeline._stages.viewer._runtime = _Broken()
+    with pytest.raises(Unavailable, match="could not be ranked"):
+        service.rank(query(viewers(workspace)[0]), np.array([1]))
+
+
 def test_without_a_bundle_what_is_popular_is_served_and_said(home, workspace):
     (home / "bundles" / "CHAMPION").unlink()
     bare = open_service(workspace, Settings(home=home, **CALM), start=False)
@@ -287,3 +313,19 @@ def test_without_a_bundle_what_is_popular_is_served_and_said(home, workspace):
         assert bare.health()["bundle_id"] is None
     finally:
         bare.close()
+
+
+def test_a_bundle_of_another_model_layout_is_refused_with_what_to_do(home):
+    """Checksums are right, but a part lacks what this code reads."""
+    folder = home / "bundles" / (home / "bundles" / "CHAMPION").read_text(encoding="utf-8")
+    part = folder / "ranker" / "state.json"
+    state = orjson.loads(part.read_bytes())
+    del state["config"]
+    part.write_bytes(orjson.dumps(state))
+    manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    files = {**manifest.files, "ranker/state.json": file_checksum(part)}
+    manifest = manifest.model_copy(update={"files": files})
+    manifest = manifest.model_copy(update={"bundle_id": manifest.identity()})
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(), encoding="utf-8")
+    with pytest.raises(BundleMismatch, match=r"another layout.*train again"):
+        Bundle.load(folder)
