@@ -62,6 +62,10 @@ class Stack:
     normalisers: dict[Family, QuantileTable]
     blend: RetrievalBlend
 
+    def blended(self) -> BlendedFamilies:
+        """Give the retrieval blend as one model."""
+        return BlendedFamilies(self.blend, self.families)
+
 
 def train_ranking(
     data: TrainingData,
@@ -82,7 +86,7 @@ def train_ranking(
     models = fit_models(dataset.frame(split.fit), config, clock)
     with clock.stage("choose families and blend"):
         choice = choose_families(models, validation, config)
-        stack, union = _stack(models, choice, validation, config)
+        stack, union = stack_families(models, choice, validation, config)
     with clock.stage("ranker features"):
         rows = _ranker_rows(data, config, split, stack, (validation, union))
     with clock.stage("ranker"):
@@ -126,6 +130,12 @@ def _verdict(
     return gate(judged["ensemble"], judged["popularity"], theirs, config.seed)
 
 
+def validation_exam(data: TrainingData, config: TrainingConfig) -> tuple[Exam, Split]:
+    """Make the window that choices are made on."""
+    split = make_split(data.dataset, config.split)
+    return _exam(data.dataset, split.fit, split.validation), split
+
+
 def test_exam(data: TrainingData, config: TrainingConfig) -> tuple[Exam, FeatureSource, Split]:
     """Make the test of a set, for judging a stored bundle."""
     split = make_split(data.dataset, config.split)
@@ -138,7 +148,7 @@ def _exam(dataset: Dataset, train: BoolArray, queries: Queries) -> Exam:
     return make_exam(dataset, queries, popularity)
 
 
-def _stack(
+def stack_families(
     models: Models, choice: Choice, validation: Exam, config: TrainingConfig
 ) -> tuple[Stack, Candidates]:
     """Fit scales and the blend on validation; give the validation candidates too."""
@@ -200,7 +210,7 @@ def _test(
         **stack.models.baselines(),
         **{family.value: model for family, model in stack.families.items()},
         "fixed-blend": BlendedFamilies(half, stack.families),
-        "retrieval-blend": BlendedFamilies(stack.blend, stack.families),
+        "retrieval-blend": stack.blended(),
     }
     slices = target_slices(test)
     lists = {name: ranked_lists(test, scorer) for name, scorer in scorers.items()}

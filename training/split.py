@@ -26,8 +26,6 @@ class SplitConfig(BaseModel):
     most_people: int = Field(default=10_000, ge=1)
     """People asked in each window; above it a fixed sample of them, so that large sets stay
     affordable to judge."""
-    moments: int = Field(default=1, ge=1)
-    """Moments a person and window; more than 1 where posts come and go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +71,7 @@ def _sampled(data: Dataset, queries: Queries, most: int) -> Queries:
 
 def _by_time(data: Dataset, config: SplitConfig) -> Split:
     times = data.actions.times_us
-    shares = np.array([config.fit_share, config.known_share])
-    cuts = [int(t) for t in np.quantile(times, shares, method="higher")]
-    if data.protocol == "month":
-        cuts = [_month_start(t) for t in cuts]
-    first, second = cuts
+    first, second = cuts_in_time(times, data.protocol, config)
     first_valid, last = _two_cuts(data, first, second)
     fit, refit = times < first, times < second
     refuse_future(data, fit, first)
@@ -89,6 +83,13 @@ def _by_time(data: Dataset, config: SplitConfig) -> Split:
         "the test, or the first half of the test where that is empty; features as of the moment"
     )
     return Split(data.protocol, sentence, fit, refit, first_valid, last, (first, second))
+
+
+def cuts_in_time(times_us: IntArray, protocol: Protocol, config: SplitConfig) -> tuple[int, int]:
+    """Find the two cuts of actions at times [n], in microseconds; by month, at a month's start."""
+    shares = np.array([config.fit_share, config.known_share])
+    first, second = (int(t) for t in np.quantile(times_us, shares, method="higher"))
+    return (_month_start(first), _month_start(second)) if protocol == "month" else (first, second)
 
 
 def _two_cuts(data: Dataset, first: int, second: int) -> tuple[Queries, Queries]:

@@ -18,6 +18,7 @@ from features.workspace import Workspace
 from pipelines.console import Reporter
 from pipelines.ingestion.adapters.ml_1m import END_US, ordered_times
 from pipelines.ingestion.ingest import IngestReport, ingest, open_dataset
+from training.split import SplitConfig, cuts_in_time
 
 Ingested = tuple[Workspace, IngestReport, dict[str, object]]
 
@@ -135,3 +136,17 @@ def test_a_changed_or_missing_file_is_refused(tmp_path: Path):
     (folder / "ml-100k.user").unlink()
     with pytest.raises(NotFound, match=r"lacks ml-100k\.user"):
         open_dataset(folder, adapter="ml-100k")
+
+
+def test_lastfm_describes_artists_by_what_was_known_before_the_cut(
+    ingested: Callable[[str], Ingested],
+):
+    workspace, _, _ = ingested("lastfm-social")
+    liked = times_of(workspace.log.scan(columns=["event_time"]), "event_time")
+    cut_us, _ = cuts_in_time(liked, "month", SplitConfig())
+    posts = workspace.catalog.posts()
+    late = times_of(posts, "created") >= cut_us
+    topics = pc.list_value_length(posts["topics"]).to_numpy()
+    assert late.sum() > 100
+    assert topics[late].max() == 0
+    assert topics[~late].max() == 5

@@ -5,25 +5,27 @@ one month are one like, at the first of their dates: days are nearly all the 1st
 whole months. An artist is a post: its text is the name and its most used tags, its topics the tags
 it bears among the 100 most used, at most five; created at its first tag.
 
-Leakage: an artist's tags are counted over the whole period, so tags given after a split's cut also
-describe it. Content figures on this set are therefore a little flattered, and say so.
+A tag assignment is also the action to be predicted, so only tags given before the first cut of the
+split describe an artist; one first tagged after it is known by its name alone.
 
 Dates before 2002, when Last.fm began, are absurd and go to the reject file. Listening counts bear
 no date and are not read.
 """
 
 from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from contracts.clock import now_us
+from contracts.clock import now_us, to_us
 from pipelines.ingestion.adapters.checksums import check_files
 from pipelines.ingestion.adapters.movielens import first_times, timestamps
 from pipelines.ingestion.rows import Kind, RowBatch, Source
 from pipelines.ingestion.sources import Dataset, batch_of
+from training.split import SplitConfig, cuts_in_time
 
 FILES: Final = ["artists.dat", "tags.dat", "user_friends.dat", "user_taggedartists.dat"]
 
@@ -39,18 +41,21 @@ def open_dataset(folder: Path) -> Dataset:
     tagged = np.loadtxt(folder / "user_taggedartists.dat", dtype=np.int64, skiprows=1)
     absurd = (tagged[:, 5] < _FIRST_YEAR) | (_times(tagged) > now_us())
     good = tagged[~absurd]
+    events = _events(tagged, absurd)
+    likes = events.columns["event_time"].cast(pa.int64()).to_numpy()
+    likes = likes[likes >= to_us(datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC))]
     return Dataset(
         name="lastfm-social",
         adapter="lastfm",
         sources=[
-            Source(Kind.POSTS, "artists.dat", [_posts(folder, good)]),
+            Source(Kind.POSTS, "artists.dat", [_posts(folder, good, _first_cut(likes))]),
             Source(Kind.FOLLOWS, "user_friends.dat", [_follows(folder)]),
-            Source(Kind.EVENTS, "user_taggedartists.dat", [_events(tagged, absurd)]),
+            Source(Kind.EVENTS, "user_taggedartists.dat", [events]),
         ],
         split="month",
         licence="HetRec 2011: non-commercial use",
         notes=[
-            "tags of the whole period describe each artist (see the adapter)",
+            "only tags given before the split's first cut describe an artist (see the adapter)",
             *([] if note is None else [note]),
         ],
     )
@@ -90,15 +95,21 @@ def _events(tagged: np.ndarray, absurd: np.ndarray) -> RowBatch:
     return batch_of(columns, (rows + 2).tolist())
 
 
-def _posts(folder: Path, tagged: np.ndarray) -> RowBatch:
+def _first_cut(times_us: np.ndarray) -> int:
+    return cuts_in_time(times_us, "month", SplitConfig())[0]
+
+
+def _posts(folder: Path, tagged: np.ndarray, cut_us: int) -> RowBatch:
+    """Describe each artist by its name and the tags given before the cut."""
     names = _table(folder / "artists.dat", "utf-8")
     tags = _table(folder / "tags.dat", "latin-1")
     counts: dict[int, Counter[int]] = defaultdict(Counter)
-    for artist, tag in tagged[:, 1:3].tolist():
+    early = tagged[_times(tagged) < cut_us]
+    for artist, tag in early[:, 1:3].tolist():
         counts[artist][tag] += 1
-    common = {tag for tag, _ in Counter(tagged[:, 2].tolist()).most_common(_TOPIC_TAGS)}
+    common = {tag for tag, _ in Counter(early[:, 2].tolist()).most_common(_TOPIC_TAGS)}
     # Artists without a name in artists.dat are tagged all the same: their tags are their text.
-    artists = list(dict.fromkeys([*map(int, names), *sorted(counts)]))
+    artists = list(dict.fromkeys([*map(int, names), *sorted(set(tagged[:, 1].tolist()))]))
     row_of = np.full(max(artists) + 1, -1, dtype=np.int64)
     row_of[artists] = np.arange(len(artists))
     first = first_times(row_of[tagged[:, 1]], _times(tagged), len(artists))
