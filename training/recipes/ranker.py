@@ -30,7 +30,7 @@ class RankerRecipeConfig(BaseModel):
     epochs: int = Field(default=25, ge=1)
     patience: int = Field(default=4, ge=1)
     batch: int = Field(default=2048, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     held_share: float = Field(default=0.2, gt=0, lt=1)
