@@ -72,9 +72,12 @@ bench: $(STAMP) ## run one benchmark: make bench NAME=latency
 	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 .PHONY: verify
-verify: $(STAMP) ## the long checks: load tests, then the crash test
+verify: $(STAMP) ## the long checks: load tests, crash test, 10,000 replays, propensities, faults
 	$(PYTEST) -m load --timeout=1800 $(ARGS)
 	$(BIN)/headwater crashtest
+	$(BIN)/python -m benchmarks.replay --feeds 10000
+	$(BIN)/python -m benchmarks.propensities
+	$(BIN)/python -m benchmarks.faults
 
 .PHONY: format
 format: $(STAMP) ## let ruff format and fix

@@ -22,11 +22,13 @@ from benchmarks.feast_reads import feast_row
 from benchmarks.load import run_load
 from benchmarks.measure import BENCH, finish, percentiles
 from benchmarks.server import Server, free_port, running
+from contracts.record import RECORD_VERSION
 
 HEADWATER = [sys.executable, "-m", "pipelines"]
 COLUMNS = (
     "target", "rate_per_second", "p50_ms", "p95_ms", "p99_ms", "errors", "degraded_share",
-    "achieved_share", "cpu_ms_per_feed", "candidates_p50", "ready_seconds", "resident_mb", "stages",
+    "achieved_share", "cpu_ms_per_feed", "cost_ms", "candidates_p50", "ready_seconds",
+    "resident_mb", "stages",
 )  # fmt: skip
 RATES = (5, 10, 20, 40, 80, 160, 320)
 BROKEN_P95_MS = 150.0
@@ -57,6 +59,11 @@ def main() -> None:
     key = create_key(home)
     rows: list[dict[str, Any]] = []
     rows.extend(_feed_rows("headwater", home, size, key, [], RATES))
+    for workers in (2, 4):
+        options = ["--workers", str(workers)]
+        target = f"headwater, {workers} workers"
+        rows.extend(_feed_rows(target, home, size, key, options, (40, 80, 160)))
+    rows.extend(_cost_rows(home))
     if not arguments.only_feed:
         rows.extend(_feed_rows("headwater, BentoML ranker", home, size, key, _BENTO, (5, 20, 40)))
         rows.append(_floor_row(size))
@@ -156,7 +163,8 @@ def _path(size: Size) -> Any:  # noqa: ANN401 - a function of a random generator
 
 def _stages(home: Path, count: int) -> dict[str, Any]:
     """Read stage medians and candidate counts of the last records."""
-    with sqlite3.connect(f"file:{home}/records/hot.db?mode=ro", uri=True) as database:
+    hot = home / "records" / f"hot-v{RECORD_VERSION}.db"
+    with sqlite3.connect(f"file:{hot}?mode=ro", uri=True) as database:
         found = database.execute(
             "SELECT stage_us, source_yield FROM decisions ORDER BY now DESC LIMIT ?", (count,)
         ).fetchall()
@@ -171,6 +179,14 @@ def _stages(home: Path, count: int) -> dict[str, Any]:
         "candidates_p50": int(median(merged)),
         "stages": " ".join(f"{k} {v}" for k, v in medians.items()),
     }
+
+
+def _cost_rows(home: Path) -> list[dict[str, Any]]:
+    """Measure what each proof feature costs, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.proof_cost", str(home)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    rows: list[dict[str, Any]] = json.loads(answer.stdout.strip().splitlines()[-1])
+    return rows
 
 
 def _floor_row(size: Size) -> dict[str, Any]:

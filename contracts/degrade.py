@@ -38,6 +38,10 @@ class DegradeReason(StrEnum):
     NO_CANDIDATES = "no_candidates"
     UNKNOWN_VIEWER = "unknown_viewer"
     FEED_FAILED = "feed_failed"
+    VIEWER_STATE_FAILED = "viewer_state_failed"
+    BREAKER_OPEN = "breaker_open"
+    COMPONENT_SLOW = "component_slow"
+    FEED_DEADLINE = "feed_deadline"
 
 
 class SourceName(StrEnum):

@@ -37,6 +37,11 @@ class EventType(IntEnum):
     PERSON_UPDATED = 26
     PERSON_ERASED = 27
     UNMUTE = 28
+    MORE_OF_AUTHOR = 29
+    FEWER_OF_AUTHOR = 30
+    MORE_OF_TOPIC = 31
+    FEWER_OF_TOPIC = 32
+    RESET_CONTROLS = 33
 
     @property
     def word(self) -> str:
@@ -68,8 +73,14 @@ POSITIVE_ACTIONS: Final = (
 
 NEGATIVE_ACTIONS: Final = (EventType.HIDE, EventType.NOT_INTERESTED, EventType.REPORT)
 
+AUTHOR_CONTROLS: Final = {EventType.MORE_OF_AUTHOR: 1, EventType.FEWER_OF_AUTHOR: -1}
+TOPIC_CONTROLS: Final = {EventType.MORE_OF_TOPIC: 1, EventType.FEWER_OF_TOPIC: -1}
+"""What a viewer asked to see more (1) or fewer (-1) of: the author, or first topic, of a post."""
+CONTROLS: Final = (*AUTHOR_CONTROLS, *TOPIC_CONTROLS)
+
 NEEDS_POST: Final = frozenset(
     {t for t in EventType if t.value <= EventType.REPORT}
+    | set(CONTROLS)
     | {
         EventType.FOLLOW_AUTHOR,
         EventType.POST_CREATED,

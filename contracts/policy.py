@@ -47,6 +47,8 @@ class Mix(_Part):
     followed_target: Share = 0.5
     followed_min: Share = 0.2
     followed_max: Share = 0.8
+    pull: Share = 0.25
+    """Between the bounds a followed post counts 1 + pull * (target - share so far) times."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Mix":
@@ -68,11 +70,63 @@ class Selection(_Part):
     topic_decay: Share = 0.9
     topic_floor: Share = 0.6
     max_per_author: int = Field(default=5, ge=1)
-    slate: int = Field(default=100, ge=10, le=200)
-    """Rows that are selected slot by slot and recorded whole; the rest follows by value."""
-    reserve: int = Field(default=100, ge=0, le=1000)
-    pool: int = Field(default=400, ge=10, le=5000)
-    """Rows by value that selection looks at."""
+    relevance: Share = 0.9
+    """MMR (Carbonell and Goldstein, SIGIR 1998): a row loses (1 - relevance) times its greatest
+    likeness to a row chosen before."""
+    slate: int = Field(default=50, ge=1, le=200)
+    """Slots that are chosen one by one; the rest follows by value."""
+    reserve: int = Field(default=100, ge=0, le=5000)
+    pool: int = Field(default=100, ge=10, le=400)
+    """Rows that selection looks at: all that it consumes of them is in the decision record."""
+
+
+class Exploration(_Part):
+    """Plackett-Luce draws on the first page, slot by slot, within a budget of regret."""
+
+    temperature: float = Field(default=0.2, ge=0.0, le=10.0)
+    """A row is drawn with weight value^(1/temperature); 0 draws nothing."""
+    choices: int = Field(default=6, ge=1, le=50)
+    """Best rows of a slot that may be drawn."""
+    regret: Share = 0.01
+    """Share of the best row's value that a slot may lose in expectation."""
+    budget: Share = 0.02
+    """Share of a greedy page's value that a whole page may lose in expectation."""
+
+
+class ColdStart(_Part):
+    """Slots of the first page that new posts are tried in, by Thompson sampling."""
+
+    slots: tuple[int, ...] = (6, 14)
+    impressions: int = Field(default=20, ge=0)
+    """A post with fewer impressions is new."""
+    candidates: int = Field(default=10, ge=1, le=50)
+    """Best new posts that may be tried."""
+    prior_strength: float = Field(default=10.0, gt=0)
+    """Impressions that the ranker's own prediction counts for."""
+    regret: Share = 0.05
+    """Share of the best row's value that such a slot may lose in expectation."""
+    lift: Share = 0.0
+    """Added to the value of every new post."""
+
+
+class Fatigue(_Part):
+    """What impressions of an author or topic, in this feed and before it, cost the next one.
+
+    The multiplier is floor + (1 - floor) / (1 + strength * decayed impressions).
+    """
+
+    half_life_hours: float = Field(default=6.0, gt=0)
+    author_strength: float = Field(default=0.1, ge=0)
+    author_floor: Share = 0.5
+    topic_strength: float = Field(default=0.01, ge=0)
+    topic_floor: Share = 0.7
+
+
+class Controls(_Part):
+    """What "show more" and "show fewer" of an author or topic multiply a value by."""
+
+    more: Multiplier = 1.5
+    fewer: Multiplier = 0.2
 
 
 class Filters(_Part):
@@ -111,8 +165,6 @@ class Policy(_Part):
         default_factory=lambda: {"collaborative": 0.4, "content": 0.3, "deep": 0.3}
     )
     out_of_network: Multiplier = 0.75
-    cold_start_lift: Share = 0.0
-    cold_start_impressions: int = Field(default=20, ge=0)
     quotas: Mapping[SourceName, int] = Field(
         default_factory=lambda: {
             SourceName.IN_NETWORK: 250,
@@ -128,7 +180,25 @@ class Policy(_Part):
     max_candidates: int = Field(default=1400, ge=10, le=5000)
     mix: Mix = Mix()
     selection: Selection = Selection()
+    exploration: Exploration = Exploration()
+    cold_start: ColdStart = ColdStart()
+    fatigue: Fatigue = Fatigue()
+    controls: Controls = Controls()
     filters: Filters = Filters()
+
+    @model_validator(mode="after")
+    def _within_budget(self) -> "Policy":
+        explore, cold = self.exploration, self.cold_start
+        pages = [slot + 1 for slot in cold.slots] or [1]
+        tried = [sum(slot < page for slot in cold.slots) for page in pages]
+        worst = max(
+            (explore.regret * (page - n) + cold.regret * n) / page
+            for page, n in zip(pages, tried, strict=True)
+        )
+        if explore.temperature > 0.0 and worst > explore.budget + 1e-12:
+            msg = f"a page may lose {worst:.3f} of its value, over exploration.budget"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _families(self) -> "Policy":
@@ -174,13 +244,19 @@ def fixed_blend() -> Policy:
     return Policy(
         name="fixed-blend",
         scorer="fixed_blend",
-        mix=Mix(followed_target=0.5, followed_min=0.5, followed_max=0.5),
+        mix=Mix(followed_target=0.5, followed_min=0.5, followed_max=0.5, pull=0.0),
     )
 
 
 def popular() -> Policy:
     """Make the last resort: what is trending, in order of velocity."""
-    return Policy(name="popular", scorer="popular", mix=Mix(followed_min=0.0, followed_max=1.0))
+    return Policy(
+        name="popular",
+        scorer="popular",
+        mix=Mix(followed_min=0.0, followed_max=1.0, pull=0.0),
+        exploration=Exploration(temperature=0.0),
+        cold_start=ColdStart(slots=()),
+    )
 
 
 def _leaves(value: object, path: str = "") -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""A/B experiments. Nothing is built here yet: the room keeps its place in the layers."""
+"""A/B experiments: who gets which arm. Plans, statistics and the report come later."""

@@ -22,13 +22,17 @@ from features.graph import Graph
 from features.history import Histories, HistoryStore
 from features.slots import Bools, Float32s, Float64s, Slots
 from features.state import FeatureState
-from features.views import HALF_LIFE_6H_US
+from features.views import HALF_LIFE_6H_US, POST_VIEW
 from features.workspace import Workspace
 
 __all__ = ["FeatureCache", "PersonTable", "PostTable"]
 
 _LOCKED_EVENTS: Final = 2000
 _TAIL_ROWS: Final = 100_000
+_EVER: Final = [
+    [counter.name for counter in POST_VIEW.counters].index(name)
+    for name in ("click_all", "like_all", "impression_all")
+]
 _FRESH_LOG2: Final = -6.0
 """A new post counts like 1/64 of an action when trends are ranked."""
 
@@ -171,11 +175,10 @@ class FeatureCache:
         best = best[np.lexsort((best, -velocity[best]))][:limit]
         return best[np.isfinite(velocity[best])]
 
-    def impressions(self, post_slots: Slots) -> Float32s:
-        """Give the number of impressions that posts ever had, [n] -> [n]."""
-        column = len(self.posts.counters.values[0]) - 1
-        counts: Float32s = self.posts.counters.values[post_slots, column].astype(np.float32)
-        return counts
+    def reception(self, post_slots: Slots) -> tuple[Float32s, Float32s]:
+        """Give impressions, and clicks and likes, that posts ever had: [n] -> [n], [n]."""
+        counts = self.posts.counters.values.take(post_slots, axis=0)[:, _EVER].astype(np.float32)
+        return counts[:, 2], counts[:, 0] + counts[:, 1]
 
     def _learn_entities(self, events: pa.Table, workspace: Workspace) -> None:
         """Bring in posts and people that events tell of."""

@@ -28,9 +28,10 @@ from features.transforms import count_posts
 from features.views import AUTHOR_POSTS_COLUMN, FEATURE_HASH, WINDOW_HOURS
 from features.workspace import Workspace
 
-_LAYOUT: Final = 2
+_LAYOUT: Final = 3
 _POINTER: Final = "checkpoint.json"
 _ENTITIES: Final = ("posts", "people", "follows", "blocks")
+_RINGS: Final = ("actions", "seen", "shown", "controls")
 
 
 class Checkpoint(NamedTuple):
@@ -61,8 +62,8 @@ def write_checkpoint(
         **_counter_columns("viewer", state.people.as_viewer, everyone),
         **_counter_columns("author", state.people.as_author, everyone),
     }))  # fmt: skip
-    _write(folder, "history", _ring_table(people, state, state.histories.actions))
-    _write(folder, "seen", _ring_table(people, state, state.histories.seen))
+    for ring in _RINGS:
+        _write(folder, ring, _ring_table(people, state, getattr(state.histories, ring)))
     _write(folder, "edges", pa.table({
         "source_id": people[edges.sources],
         "target_id": people[edges.targets],
@@ -99,14 +100,14 @@ def read_checkpoint(workspace: Workspace, *, up_to_seq: int | None = None) -> Ch
     frames = _entities(workspace, folder, pointer)
     tables = {
         name: pq.read_table(folder / f"{name}.parquet")
-        for name in ("posts", "people", "history", "seen", "edges")
+        for name in ("posts", "people", "edges", *_RINGS)
     }
     state = entity_state(frames, count_posts=False)
     state.ensure_people(int_column(tables["people"], "person_id"))
     _restore_posts(state, tables["posts"])
     _restore_people(state, tables["people"])
-    _restore_ring(state, state.histories.actions, tables["history"])
-    _restore_ring(state, state.histories.seen, tables["seen"])
+    for ring in _RINGS:
+        _restore_ring(state, getattr(state.histories, ring), tables[ring])
     _restore_edges(state, frames, tables["edges"])
     return Checkpoint(state, pointer["seq"])
 

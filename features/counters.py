@@ -89,7 +89,7 @@ class CounterState:
             if group.half_life_us is not None:
                 counts[group.columns] *= np.exp(elapsed * _rate(group.half_life_us))
         np.maximum(counts, np.float32(0.0), out=counts)
-        return counts.reshape(-1, *slots.shape)
+        return counts.reshape(len(counts), *slots.shape)
 
     def exact(self, slots: Slots, now_us: int) -> Float64s:
         """Give unfloored float64 values as of now, for storing: [N, K]."""

@@ -1,8 +1,9 @@
 """What each viewer did last: live rings of recent actions, and the same as of any past time.
 
 A history is the viewer's last 100 positive actions, less those undone since, newest last. `seen`
-is the last 500 impressions, views and actions. Both count by order of arrival, so that a ring and
-a look into the past agree entry by entry.
+is the last 500 impressions, views and actions; `shown` the last 48 impressions with their times;
+`controls` the last 32 wishes to see more or fewer of something. All count by order of arrival, so
+that a ring and a look into the past agree entry by entry.
 """
 
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.events import NEGATIVE_ACTIONS, POSITIVE_ACTIONS, UNDO_OF, EventType
+from contracts.events import CONTROLS, NEGATIVE_ACTIONS, POSITIVE_ACTIONS, UNDO_OF, EventType
 from features.rings import ActionRing
 from features.slots import Bools, Ints, Slots, grown
 
 HISTORY_LENGTH: Final = 100
 SEEN_LENGTH: Final = 500
+SHOWN_LENGTH: Final = 48
+CONTROLS_LENGTH: Final = 32
 _CHUNK: Final = 8192
 _TYPE_COUNT: Final = max(EventType) + 1
 
@@ -33,6 +36,7 @@ IS_UNDO: Final = type_mask(tuple(u for u, done in UNDO_OF.items() if done in POS
 IS_SEEN: Final = type_mask(
     (EventType.IMPRESSION, EventType.VIEW, EventType.DWELL, *POSITIVE_ACTIONS, *NEGATIVE_ACTIONS)
 )
+_IS_CONTROL: Final = type_mask(CONTROLS)
 _DONE: Final = np.array(
     [int(UNDO_OF.get(EventType(t), t)) if t else 0 for t in range(_TYPE_COUNT)], np.int8
 )
@@ -61,12 +65,16 @@ class HistoryStore:
     def __init__(self, rows: int = 0) -> None:
         self.actions = ActionRing(HISTORY_LENGTH, rows)
         self.seen = ActionRing(SEEN_LENGTH, rows, timed=False)
+        self.shown = ActionRing(SHOWN_LENGTH, rows)
+        self.controls = ActionRing(CONTROLS_LENGTH, rows, timed=False)
         self.versions: Ints = np.zeros(rows, np.int64)
 
     def ensure(self, rows: int) -> None:
         """Grow to at least this many viewers."""
         self.actions.ensure(rows)
         self.seen.ensure(rows)
+        self.shown.ensure(rows)
+        self.controls.ensure(rows)
         self.versions = grown(self.versions, rows)
 
     def apply(self, viewers: Slots, posts: Slots, types: NDArray[np.int8], times_us: Ints) -> None:
@@ -78,6 +86,10 @@ class HistoryStore:
         kept = known & IS_SEEN[types]
         if kept.any():
             self.seen.append(viewers[kept], posts[kept], types[kept], times_us[kept])
+        kept = known & (types == EventType.IMPRESSION)
+        if kept.any():
+            self.shown.append(viewers[kept], posts[kept], types[kept], times_us[kept])
+        self._apply_controls(viewers, posts, types, times_us)
         np.add.at(self.versions, viewers[known], 1)
 
     def _apply_actions(
@@ -93,6 +105,19 @@ class HistoryStore:
         survives = np.where(next_undo < 0, posts, -1)
         act = ~undo
         self.actions.append(viewers[act], survives[act], done[act], times_us[act])
+
+    def _apply_controls(
+        self, viewers: Slots, posts: Slots, types: NDArray[np.int8], times_us: Ints
+    ) -> None:
+        kept = (viewers >= 0) & (posts >= 0) & _IS_CONTROL[types]
+        ends = np.flatnonzero((types == EventType.RESET_CONTROLS) & (viewers >= 0))
+        start = 0
+        for stop in (*ends.tolist(), len(types)):  # resets are rare: one or no turn as a rule
+            at = np.flatnonzero(kept[start:stop]) + start
+            self.controls.append(viewers[at], posts[at], types[at], times_us[at])
+            if stop < len(types):
+                self.controls.forget(int(viewers[stop]))
+            start = stop
 
     def get(self, viewers: Slots) -> Histories:
         """Read the histories of viewer slots [Q]; slot -1 has none."""
@@ -117,10 +142,26 @@ class HistoryStore:
         at = places[valid]
         return self.seen.posts[viewer, at].astype(np.int64), self.seen.types[viewer, at]
 
+    def shown_posts(self, viewer: int) -> tuple[Slots, Ints]:
+        """Read the post slots of a viewer slot's last impressions, and their times."""
+        if not 0 <= viewer < self.shown.rows() or self.shown.times_us is None:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        places, valid = self.shown.places(np.array([viewer]))
+        at = places[valid]
+        return self.shown.posts[viewer, at].astype(np.int64), self.shown.times_us[viewer, at]
+
+    def wishes(self, viewer: int) -> tuple[Slots, NDArray[np.int8]]:
+        """Read the post slots and event types of a viewer slot's controls, oldest first."""
+        if not 0 <= viewer < self.controls.rows() or not self.controls.counts[viewer]:
+            return np.zeros(0, np.int64), np.zeros(0, np.int8)
+        places, valid = self.controls.places(np.array([viewer]))
+        at = places[valid]
+        return self.controls.posts[viewer, at].astype(np.int64), self.controls.types[viewer, at]
+
     def forget(self, viewer: int) -> None:
-        """Erase one viewer's history and seen posts."""
-        self.actions.forget(viewer)
-        self.seen.forget(viewer)
+        """Erase what one viewer did, saw and wished."""
+        for ring in (self.actions, self.seen, self.shown, self.controls):
+            ring.forget(viewer)
         self.versions[viewer] += 1
 
 

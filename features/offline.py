@@ -21,7 +21,7 @@ from features.frames import (
 )
 from features.history import ActionLog, histories_as_of
 from features.replay import Replay
-from features.slots import Float32s, Float64s, Ints, Slots
+from features.slots import Float32s, Float64s, Ints, Slots, run_lengths, run_starts
 from features.views import FEATURES
 
 BLOCK_QUERIES: Final = 256
@@ -53,14 +53,17 @@ def asof_join(
     events, created = (int_column(snapshots, f"{k}_timestamp") for k in ("event", "created"))
     order = np.lexsort((created, events, ids))
     at = _newest_known((ids[order], events[order], created[order]), (entity_ids, times_us), ttl_us)
-    values = np.column_stack(
-        [snapshots.column(c).cast(pa.float64()).to_numpy()[order] for c in columns]
-    )
-    joined = np.where((at >= 0)[:, None], values[at] if len(order) else np.nan, np.nan)
-    if joined.shape[0] != entity_ids.shape[0]:
-        msg = f"{entity_ids.shape[0]} labels went into the join, {joined.shape[0]} rows came out"
-        raise SchemaMismatch(msg)
-    return joined
+    joined = np.empty((len(columns), entity_ids.shape[0]))
+    if order.shape[0] == 0:
+        joined.fill(np.nan)
+        return joined.T
+    unknown = np.flatnonzero(at < 0)
+    rows = order.take(at, mode="clip")
+    # Column by column: each is read and written in one piece, and no other copy is held.
+    for values, name in zip(joined, columns, strict=True):
+        snapshots.column(name).cast(pa.float64()).to_numpy().take(rows, out=values, mode="clip")
+        values[unknown] = np.nan
+    return joined.T
 
 
 def _newest_known(
@@ -69,16 +72,19 @@ def _newest_known(
     """Find for each label its row in (ids, event times, created times), sorted so; -1 for none."""
     ids, events, created = rows
     entity_ids, times_us = labels
-    moments = np.unique(events)
-    entities, codes = np.unique(ids, return_inverse=True)
-    if entities.shape[0] == 0:
+    starts = run_starts(ids)
+    if starts.shape[0] == 0:
         return np.full(entity_ids.shape, -1, np.int64)
+    entities, moments = ids[starts], np.unique(events)
     width = moments.shape[0] + 1
+    codes = np.repeat(np.arange(starts.shape[0]), run_lengths(starts, ids.shape[0]))
     keys = codes * width + np.searchsorted(moments, events)
     code = np.minimum(np.searchsorted(entities, entity_ids), entities.shape[0] - 1)
-    rank = np.searchsorted(moments, times_us, side="right")
-    at = np.searchsorted(keys, code * width + rank) - 1
-    first = np.searchsorted(keys, code * width)
+    wanted = code * width + np.searchsorted(moments, times_us, side="right")
+    by_key = np.argsort(wanted)  # a search in the order of the keys is eight times faster
+    at = np.empty(entity_ids.shape, np.int64)
+    at[by_key] = np.searchsorted(keys, wanted[by_key]) - 1
+    first = starts[code]
     at[entities[code] != entity_ids] = -1
     late = np.flatnonzero((at >= first) & (created[at] > times_us))
     while late.shape[0]:  # step back over what was not known yet
@@ -87,8 +93,7 @@ def _newest_known(
     at[at < first] = -1
     if ttl_us is not None:
         at[(at >= 0) & (events[at] + ttl_us < times_us)] = -1
-    found: Ints = at
-    return found
+    return at
 
 
 def training_features(

@@ -16,7 +16,9 @@ from feed_api.state import api_state
 REQUIRED_SCOPE: Final[Mapping[str, Scope]] = {
     "read_feed": Scope.FEED_READ,
     "explain_post": Scope.EXPLAIN_READ,
+    "preview_control": Scope.EXPLAIN_READ,
     "rank_posts": Scope.RANK,
+    "read_funnel": Scope.ADMIN,
     "post_events": Scope.EVENTS_WRITE,
     "put_post": Scope.POSTS_WRITE,
     "delete_post": Scope.POSTS_WRITE,

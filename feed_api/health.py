@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from contracts.funnel import HEALTH_KEY
 from feed_api.keys import STALE_SECONDS
 from feed_api.problems import Overloaded
 from feed_api.state import ApiState, api_state
@@ -68,4 +69,6 @@ async def metrics(request: Request) -> Response:
 
 def _look(api: ApiState) -> Mapping[str, object]:
     """Read the log's end and the feeds' health, in the lane of the writes: it has to move."""
-    return {"last_seq": api.workspace.log.last_seq, **api.feeds.health()}
+    # The funnel is not for everybody: it has an operation of its own.
+    health = {name: part for name, part in api.feeds.health().items() if name != HEALTH_KEY}
+    return {"last_seq": api.workspace.log.last_seq, **health}

@@ -1,51 +1,129 @@
 """Prometheus metrics of one app; each is documented in `docs/api.md`."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from contracts.feed import FeedPage, Feeds
+from contracts.funnel import HEALTH_KEY, STAGE_BOUNDS_SECONDS, FunnelReport
 
 _BUCKETS: Final = (
     0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15,
     0.25, 0.5, 1.0, 2.5, 10.0,
 )  # fmt: skip
+_EDGES: Final = (*(str(bound) for bound in STAGE_BOUNDS_SECONDS), "+Inf")
 
 _GAUGES: Final = {
     "applied_seq": "Position of the event log that the feeds have applied.",
     "posts": "Posts that can be ranked.",
     "people": "People that are known.",
 }
+_COUNTERS: Final = {
+    "records_written": "Decision records that are stored.",
+    "records_lost": "Decision records that could not be stored.",
+}
 
 
 class FeedHealthCollector(Collector):
-    """Reads `Feeds.health()` at each scrape: applied position, sizes, source yield."""
+    """Reads `Feeds.health()` at each scrape: positions, sizes, breakers, and the funnel."""
 
     def __init__(self, feeds: Feeds) -> None:
         self._feeds = feeds
+        self._ever_open: set[str] = set()
 
     def describe(self) -> Iterable[Metric]:
         """Describe nothing: the health is read at scrapes alone, not at registration."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Give a gauge for each known number, and the candidates of each source so far."""
+        """Give what is known; what these feeds do not say is left out."""
         health = self._feeds.health()
         for name, text in _GAUGES.items():
             value = health.get(name)
             if isinstance(value, int | float):
                 yield GaugeMetricFamily(f"headwater_{name}", text, value=float(value))
+        for name, text in _COUNTERS.items():
+            value = health.get(name)
+            if isinstance(value, int | float):
+                yield CounterMetricFamily(f"headwater_{name}", text, value=float(value))
         yields = health.get("source_yield")
-        family = CounterMetricFamily(
-            "headwater_source_candidates", "Candidates that each source gave.", labels=["source"]
+        yield _counter(
+            "source_candidates", "Candidates that each source gave.", "source",
+            yields if isinstance(yields, Mapping) else {},
+        )  # fmt: skip
+        last, applied, is_open = (
+            health.get(name) for name in ("log_seq", "applied_seq", "open_breakers")
         )
-        for source, count in yields.items() if isinstance(yields, Mapping) else ():
-            family.add_metric([str(source)], float(count))
-        yield family
+        if isinstance(last, int) and isinstance(applied, int):
+            text = "Events in the log that the feeds have not applied."
+            yield GaugeMetricFamily("headwater_log_lag_events", text, value=last - applied)
+        if isinstance(is_open, list):
+            yield self._breakers(is_open)
+        if health.get(HEALTH_KEY) is not None:
+            yield from _funnel(FunnelReport.model_validate(health[HEALTH_KEY]))
+
+    def _breakers(self, is_open: list[str]) -> Metric:
+        """Give 1 for each component that is left alone, 0 for those that once were."""
+        self._ever_open.update(is_open)
+        states = {name: float(name in is_open) for name in sorted(self._ever_open)}
+        return _gauge("breaker_open", "Components that are left alone now.", "component", states)
+
+
+def _funnel(report: FunnelReport) -> Iterator[Metric]:
+    since = report.since_start
+    yield _counter(
+        "source_reached", "Posts of slates, by each source that found them.", "source",
+        since.reached,
+    )  # fmt: skip
+    yield _counter("filter_removed", "Rows that filters removed.", "reason", since.removed)
+    stages = HistogramMetricFamily(
+        "headwater_stage_seconds", "Time of each stage of a ranked feed.", labels=["stage"]
+    )
+    for stage, counts in since.stage_counts.items():
+        steps = map(float, accumulate(counts))
+        stages.add_metric(
+            [stage], list(zip(_EDGES, steps, strict=True)), since.stage_seconds[stage]
+        )
+    yield stages
+    ratios = {action: part.ratio for action, part in report.calibration.items()}
+    yield _gauge(
+        "calibration_ratio", "Actions observed over actions predicted.", "action",
+        {action: ratio for action, ratio in ratios.items() if ratio is not None},
+    )  # fmt: skip
+    known = {
+        "personalised_share": (report.personalised, "Slate posts found by a personal source."),
+        "candidate_recall": (
+            report.recall.mean if report.recall else None,
+            "Share of the best 100 posts that the sources found.",
+        ),
+        "log_lag_seconds": (report.lag_seconds, "Age of the oldest event not applied."),
+    }
+    for name, (value, text) in known.items():
+        if value is not None:
+            yield GaugeMetricFamily(f"headwater_{name}", text, value=value)
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"headwater_{name}", text, labels=[label])
+    for word, value in values.items():
+        family.add_metric([word], value)
+    return family
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(f"headwater_{name}", text, labels=[label])
+    for word, value in values.items():
+        family.add_metric([str(word)], float(value))
+    return family
 
 
 class Metrics:

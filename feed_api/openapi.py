@@ -16,6 +16,7 @@ _POST: Final = (409, 422)
 _MORE: Final[Mapping[str, tuple[int, ...]]] = {
     "read_feed": (410,),
     "explain_post": (404,),
+    "preview_control": (404,),
     "delete_post": (404,),
     "delete_person": (404,),
     "put_follow": (422,),

@@ -49,6 +49,12 @@ COMMANDS: Final = (
         _DATA,
     ),
     CommandRow(
+        "features certify",
+        "pipelines.commands.certify:certify",
+        "Prove that features are served as training recomputes them, and know no label early.",
+        _DATA,
+    ),
+    CommandRow(
         "simulate world",
         "pipelines.commands.simulate:world",
         "Generate a small world with known truth: people, posts, follows and what they did.",
@@ -81,7 +87,7 @@ COMMANDS: Final = (
     CommandRow(
         "rollback",
         "pipelines.commands.publish:rollback",
-        "Make the champion before this one the champion again.",
+        "Drop the canary; where none runs, make the champion before this one the champion again.",
         _MODELS,
     ),
     CommandRow(
@@ -109,6 +115,12 @@ COMMANDS: Final = (
         _FEEDS,
     ),
     CommandRow(
+        "replay",
+        "pipelines.commands.replay:replay",
+        "Rebuild a served feed from its record: identical to the bit, or what differs.",
+        _FEEDS,
+    ),
+    CommandRow(
         "policy show",
         "pipelines.commands.policy:show",
         "Print a policy: every weight, cap, share and multiplier of ranking.",
@@ -125,6 +137,12 @@ COMMANDS: Final = (
         "pipelines.commands.policy:diff",
         "List what changes from one policy to another.",
         _FEEDS,
+    ),
+    CommandRow(
+        "doctor",
+        "pipelines.commands.doctor:doctor",
+        "Say what binds in one sentence and what to do about it, then show every check.",
+        _OPERATE,
     ),
     CommandRow(
         "keys create",

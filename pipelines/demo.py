@@ -16,6 +16,7 @@ from features.store import open_store
 from features.workspace import Workspace
 from feed_api import keys
 from feed_api.database import home_url, open_database
+from pipelines.certify import certify_home
 from pipelines.commands.train import print_models
 from pipelines.console import Reporter
 from pipelines.demo_feeds import print_addresses, serve_on, show_feeds
@@ -144,6 +145,8 @@ def _train_and_publish(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
         found = run_training(plan.home, config, clock, plan.results)
     print_models(report, found.rows)
     report.say(f"Gate: {found.why}")
+    with report.stage("certify features"):
+        certify_home(plan.home)
     with report.stage("publish"):
         publish_bundle(plan.home, found.bundle_id)
         set_alias(plan.home, CHAMPION, found.bundle_id)

@@ -14,7 +14,7 @@ from typing import Final
 from contracts.errors import Unavailable
 from pipelines.platform_client import PlatformClient
 
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 15.0
 _NOT_INHERITED: Final = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
 """Feast sets them when it is imported; the server would then keep its metrics in shared files."""

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from math import inf
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.degrade import DegradeLevel, DegradeReason, RemovalReason, SourceName
 from contracts.policy import Policy
+from contracts.settings import Settings
 from contracts.value import Ledger
 from serving.candidates import Candidates, Column
 from serving.context import QueryContext
+from serving.slate import Pool, Slate
 
 
 class OnError(StrEnum):
@@ -29,6 +32,24 @@ class Fault:
     on_error: OnError
     reason: DegradeReason
     level: DegradeLevel = DegradeLevel.FULL
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long things may take, in milliseconds; checked where Python regains control."""
+
+    feed_ms: float = inf
+    """The whole feed, and any component that cannot be left out."""
+    component_ms: float = inf
+    """Any other component; its late answer is used, and counts against it."""
+    scorer_ms: float = inf
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Read the deadlines of a server."""
+        return cls(
+            settings.feed_budget_ms, settings.component_deadline_ms, settings.ranker_timeout_ms
+        )
 
 
 class Component(Protocol):
@@ -60,6 +81,10 @@ class Hydrator(Component, Protocol):
     def writes(self) -> frozenset[str]: ...
 
     def columns(self, context: QueryContext, candidates: Candidates) -> dict[str, Column]: ...
+
+    def neutral(self, rows: int) -> dict[str, Column] | None:
+        """Give columns to go on with when it failed; None where there is no going on."""
+        ...
 
 
 class Filter(Component, Protocol):
@@ -103,6 +128,11 @@ class Selected(NamedTuple):
     multiplier: NDArray[np.float64]
     """[len(slate)]: what author decay and topic spread made of each chosen row's value."""
     followed_share: float
+    pool_rows: NDArray[np.int64]
+    """[p]: the rows that selection looked at, best value first."""
+    pool: Pool
+    chosen: Slate
+    """The slate as rows of the pool, with propensities."""
 
 
 class Selector(Component, Protocol):

@@ -1,18 +1,43 @@
 """The lower rungs: what is answered when the pipeline cannot rank at all."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.degrade import DegradeLevel, DegradeReason
+from contracts.clock import HOUR_US
+from contracts.degrade import DEGRADE_ORDER, DegradeLevel, DegradeReason
 from contracts.feed import ReasonCode
 from contracts.query import FeedQuery
+from serving.components import Fault, OnError
 from serving.filters import AccessRule
+from serving.pipeline import StageRunner
 from serving.runtime import Runtime
 from serving.snapshots import Snapshot, SnapshotCache
 from serving.sources import newest_of
+from serving.trace import Trace
 
-_LENGTH = 100
-_FRESH_ENOUGH_US = 24 * 3600 * 1_000_000
+Slots = NDArray[np.int64]
+
+_NONE: Final = np.empty(0, dtype=np.int64)
+_LENGTH: Final = 100
+_POOL: Final = 1000
+"""Posts looked at for `_LENGTH` visible ones."""
+_FRESH_ENOUGH_US: Final = 24 * HOUR_US
+_STEP_OVER: Final = Fault(OnError.SKIP, DegradeReason.FEED_FAILED)
+_SERVABLE: Final = DEGRADE_ORDER[: DEGRADE_ORDER.index(DegradeLevel.CACHED) + 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One rung of the ladder, run like any component: a rung that fails is stepped over."""
+
+    name: str
+    find: Callable[[FeedQuery, int], Snapshot | None]
+    """Query and the viewer's slot to a feed of posts that this viewer may see; None: has none."""
+    fault: Fault = _STEP_OVER
 
 
 class FallbackLadder:
@@ -22,58 +47,87 @@ class FallbackLadder:
         self._runtime = runtime
         self._snapshots = snapshots
         self._access = access
+        self._runner = StageRunner()
+        self._rungs = (
+            Rung("fallback.cached", self._cached),
+            Rung("fallback.following", self._following),
+            Rung("fallback.trending", self._trending),
+            Rung("fallback.newest", self._newest),
+        )
 
     def answer(
         self, query: FeedQuery, reasons: tuple[DegradeReason, ...], policy_hash: str
     ) -> Snapshot:
-        """Give the best of the three that has posts."""
-        cached = self._snapshots.latest(query.viewer_id)
-        if cached is not None and query.now_us - cached.now_us < _FRESH_ENOUGH_US:
-            return Snapshot(
-                query.feed_id, query.viewer_id, query.now_us, cached.post_ids, cached.reason_codes,
-                cached.reason_refs, cached.values, DegradeLevel.CACHED, reasons, policy_hash,
-                cached.bundle_id, cached.followed_share,
-            )  # fmt: skip
-        cache = self._runtime.cache
-        viewer = cache.people.index.slot_of(query.viewer_id)
-        followees = cache.graph.followees(viewer).astype(np.int64)
-        following = self._visible(query, viewer, newest_of(self._runtime, followees, _LENGTH))
-        if len(following):
-            return self._snapshot(
-                query, following, DegradeLevel.FOLLOWING, ReasonCode.FOLLOWING, reasons, policy_hash
-            )
-        trending = self._visible(query, viewer, self._runtime.trending.top(query.now_us, _LENGTH))
-        return self._snapshot(
-            query, trending, DegradeLevel.TRENDING, ReasonCode.TRENDING, reasons, policy_hash
+        """Give the best rung that has visible posts; without posts only where none has any."""
+        trace = Trace(reasons=list(reasons))
+        viewer = self._runtime.cache.people.index.slot_of(query.viewer_id)
+        for rung in self._rungs:
+            found = self._runner.guard(rung, trace, rung.find, query, viewer)
+            if found is not None and len(found.post_ids):
+                break
+        else:
+            found = self._snapshot(query, _NONE, DegradeLevel.TRENDING, ReasonCode.TRENDING)
+        return replace(found, degrade_reasons=tuple(trace.reasons), policy_hash=policy_hash)
+
+    def _cached(self, query: FeedQuery, viewer: int) -> Snapshot | None:
+        last = self._snapshots.latest(query.viewer_id)
+        if last is None or last.level not in _SERVABLE:
+            return None
+        if query.now_us - last.now_us >= _FRESH_ENOUGH_US:
+            return None
+        slots = self._runtime.cache.posts.slots_of(last.post_ids)
+        keep = np.flatnonzero(slots >= 0)
+        keep = keep[self._visible(query, viewer, slots[keep])]
+        return replace(
+            last,
+            feed_id=query.feed_id,
+            now_us=query.now_us,
+            post_ids=last.post_ids[keep],
+            reason_codes=tuple(last.reason_codes[row] for row in keep.tolist()),
+            reason_refs=last.reason_refs[keep],
+            values=last.values[keep],
+            level=DegradeLevel.CACHED,
         )
 
-    def _visible(
-        self, query: FeedQuery, viewer: int, slots: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def _following(self, query: FeedQuery, viewer: int) -> Snapshot:
+        followees = self._runtime.cache.graph.followees(viewer).astype(np.int64)
+        slots = newest_of(self._runtime, followees, _POOL)
+        slots = slots[self._visible(query, viewer, slots)]
+        return self._snapshot(query, slots, DegradeLevel.FOLLOWING, ReasonCode.FOLLOWING)
+
+    def _trending(self, query: FeedQuery, viewer: int) -> Snapshot:
+        slots = self._runtime.trending.top(query.now_us, _POOL)
+        slots = slots[self._visible(query, viewer, slots)]
+        return self._snapshot(query, slots, DegradeLevel.TRENDING, ReasonCode.TRENDING)
+
+    def _newest(self, query: FeedQuery, viewer: int) -> Snapshot:
+        """Look at every post there is: slow, and asked only where all of the above has nothing."""
+        posts = self._runtime.cache.posts
+        slots = np.arange(len(posts), dtype=np.int64)
+        slots = slots[self._visible(query, viewer, slots)]
+        slots = slots[np.lexsort((slots, -posts.created_us[slots]))]
+        return self._snapshot(query, slots, DegradeLevel.TRENDING, ReasonCode.NEW_POST)
+
+    def _visible(self, query: FeedQuery, viewer: int, slots: Slots) -> NDArray[np.bool_]:
         posts, graph = self._runtime.cache.posts, self._runtime.cache.graph
         authors = posts.author_slot[slots].astype(np.int64)
         banned = np.concatenate(
             [graph.blocked(viewer), graph.blocked_by(viewer), graph.muted(viewer)]
         )
         allowed = self._access.visible(query.viewer_id, posts.post_id[slots], authors)
-        return slots[~posts.deleted[slots] & ~np.isin(authors, banned) & allowed]
+        visible: NDArray[np.bool_] = ~posts.deleted[slots] & ~np.isin(authors, banned) & allowed
+        return visible
 
     def _snapshot(
-        self,
-        query: FeedQuery,
-        slots: NDArray[np.int64],
-        level: DegradeLevel,
-        reason: ReasonCode,
-        reasons: tuple[DegradeReason, ...],
-        policy_hash: str,
+        self, query: FeedQuery, slots: Slots, level: DegradeLevel, reason: ReasonCode
     ) -> Snapshot:
         posts, people = self._runtime.cache.posts, self._runtime.cache.people
-        authors = posts.author_slot[slots].astype(np.int64)
+        slots = slots[:_LENGTH]
         refs = np.full(len(slots), -1, dtype=np.int64)
         if reason is ReasonCode.FOLLOWING:
-            refs = people.person_id[authors]
+            refs = people.person_id[posts.author_slot[slots].astype(np.int64)]
         return Snapshot(
             query.feed_id, query.viewer_id, query.now_us, posts.post_id[slots],
             (reason.value,) * len(slots), refs, -np.arange(len(slots), dtype=np.float64),
-            level, reasons, policy_hash, "", 1.0 if level is DegradeLevel.FOLLOWING else 0.0,
+            level, (), "", "", 1.0 if level is DegradeLevel.FOLLOWING else 0.0,
         )  # fmt: skip

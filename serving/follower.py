@@ -1,6 +1,7 @@
 """Follows the event log: one thread that applies what is new, at most 250 ms behind."""
 
 from collections.abc import Callable
+from sqlite3 import OperationalError
 from threading import Condition, Event, Thread
 from time import monotonic
 from typing import Final
@@ -8,9 +9,10 @@ from typing import Final
 import pyarrow as pa
 import structlog
 
+from contracts.errors import Unavailable
 from features.event_log import EventLog
 
-POLL_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.05
 _BATCH: Final = 20_000
 _OUTBOX_ROWS: Final = 50_000
 """Events that may wait in the outbox before they are sealed into Parquet."""
@@ -69,20 +71,29 @@ class LogFollower:
     def catch_up(self) -> int:
         """Apply everything that is in the log now; give the number of events."""
         total = 0
-        while True:
-            batch = self._log.tail(self._applied, _BATCH)
-            if batch.num_rows == 0:
-                return total
-            self._apply(batch)
+        while (batch := self._log.tail(self._applied, _BATCH)).num_rows:
+            self._take(batch)
             total += batch.num_rows
-            with self._moved:
-                self._applied = int(batch.column("seq")[-1].as_py())
-                self._moved.notify_all()
+        return total
+
+    def _take(self, batch: pa.Table) -> None:
+        self._apply(batch)
+        with self._moved:
+            self._applied = int(batch.column("seq")[-1].as_py())
+            self._moved.notify_all()
 
     def _run(self) -> None:
         while not self._stopping:
-            self.catch_up()
-            if self._compacts and self._log.outbox_rows > _OUTBOX_ROWS:
-                _log.info("log_compacted", **self._log.compact()._asdict())
+            try:
+                batch = self._log.tail(self._applied, _BATCH)
+            except (OperationalError, Unavailable) as error:
+                # The database may be held for a moment where another process has just died.
+                _log.error("log_not_read", cause=f"{type(error).__name__}: {error}")
+            else:
+                if batch.num_rows:
+                    self._take(batch)
+                    if self._compacts and self._log.outbox_rows > _OUTBOX_ROWS:
+                        _log.info("log_compacted", **self._log.compact()._asdict())
+                    continue
             self._wake.wait(POLL_SECONDS)
             self._wake.clear()

@@ -7,6 +7,7 @@ does when it fails is declared at the stage.
 
 from models.base import Family
 from serving import filters, sources
+from serving.components import Deadlines
 from serving.hydrators import FamilyScoreHydrator, PostHydrator
 from serving.pipeline import FeedPipeline, Stages
 from serving.query_hydrators import FamilyHydrator, ViewerHydrator
@@ -15,6 +16,7 @@ from serving.runtime import Runtime
 from serving.scorers import EnsembleScorer, FixedBlendScorer, VelocityScorer
 from serving.selection import SlateSelector
 from serving.snapshots import ServedLog
+from serving.viewer_state import ViewerStateHydrator
 
 
 def home_feed(
@@ -23,6 +25,7 @@ def home_feed(
     access: filters.AccessRule,
     served: ServedLog,
     source_deadline_ms: float,
+    deadlines: Deadlines,
 ) -> FeedPipeline:
     """Build the pipeline of the home feed; PipelineError where its stages do not fit together."""
     stages = Stages(
@@ -38,7 +41,11 @@ def home_feed(
             sources.FreshSource(runtime),
             sources.FollowsOfFollowsSource(runtime),
         ],
-        hydrators=[PostHydrator(runtime), FamilyScoreHydrator(runtime)],
+        hydrators=[
+            PostHydrator(runtime),
+            ViewerStateHydrator(runtime),
+            FamilyScoreHydrator(runtime),
+        ],
         filters=[
             filters.DeletedFilter(),
             filters.OwnFilter(),
@@ -52,7 +59,7 @@ def home_feed(
             filters.VisibilityFilter(access),
         ],
         scorers=[EnsembleScorer(ranker), FixedBlendScorer(), VelocityScorer(runtime)],
-        selector=SlateSelector(),
+        selector=SlateSelector(runtime.content_codes),
         capacity=lambda: len(runtime.cache.posts),
     )
-    return FeedPipeline(stages, source_deadline_ms)
+    return FeedPipeline(stages, source_deadline_ms, deadlines)

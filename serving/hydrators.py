@@ -15,6 +15,7 @@ from serving.candidates import (
     IMPRESSIONS,
     IN_NETWORK,
     LANGUAGE,
+    POSITIVES,
     POST_ID,
     SLOT,
     TOPIC,
@@ -27,14 +28,23 @@ from serving.context import QueryContext
 from serving.runtime import Runtime
 
 
-class PostHydrator:
+class _Needed:
+    """A hydrator that no feed can do without."""
+
+    def neutral(self, rows: int) -> dict[str, Column] | None:
+        """See `Hydrator`."""
+        del rows
+        return None
+
+
+class PostHydrator(_Needed):
     """Gathers what the post table knows, by slot."""
 
     name: ClassVar[str] = "post"
     fault: ClassVar[Fault] = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
     reads: ClassVar[frozenset[str]] = frozenset({SLOT})
     writes: ClassVar[frozenset[str]] = frozenset(
-        {POST_ID, AUTHOR, CREATED, DELETED, TOPIC, LANGUAGE, IN_NETWORK, IMPRESSIONS}
+        {POST_ID, AUTHOR, CREATED, DELETED, TOPIC, LANGUAGE, IN_NETWORK, IMPRESSIONS, POSITIVES}
     )
 
     def __init__(self, runtime: Runtime) -> None:
@@ -45,6 +55,7 @@ class PostHydrator:
         posts = self._runtime.cache.posts
         slots = candidates[SLOT]
         authors = posts.author_slot[slots].astype(np.int64)
+        impressions, positives = self._runtime.cache.reception(slots)
         return {
             POST_ID: posts.post_id[slots],
             AUTHOR: authors,
@@ -53,11 +64,12 @@ class PostHydrator:
             TOPIC: posts.topics[slots, 0],
             LANGUAGE: posts.language[slots],
             IN_NETWORK: members(authors, context.followees),
-            IMPRESSIONS: self._runtime.cache.impressions(slots),
+            IMPRESSIONS: impressions,
+            POSITIVES: positives,
         }
 
 
-class FamilyScoreHydrator:
+class FamilyScoreHydrator(_Needed):
     """Scores every candidate by all three families, whichever source found it; float16 [n, 3]."""
 
     name: ClassVar[str] = "family_scores"

@@ -2,38 +2,22 @@
 
 import gc
 from ctypes import CDLL
-from pathlib import Path
 
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-from contracts.errors import NotFound
-from contracts.policy import Policy, popular
+from contracts.policy import Policy
 from contracts.settings import Settings
 from features.caches import FeatureCache
 from features.workspace import Workspace
 from models.bundle import Bundle
+from serving.bundles import champion_folder
 from serving.filters import AccessRule, EveryoneMaySee
+from serving.lineup import RankingBuilder
 from serving.policies import PolicyShelf
-from serving.ranker import NoRanker, Ranker, RankerClient
-from serving.ranker_remote import RemoteRanker
 from serving.records import RecordStore
-from serving.runtime import Runtime
 from serving.service import FeedService, Parts
-
-CHAMPION_FILE = "CHAMPION"
-
-
-def champion_folder(home: Path) -> Path | None:
-    """Find the folder of the published bundle; None where nothing is published."""
-    pointer = home / "bundles" / CHAMPION_FILE
-    if not pointer.exists():
-        return None
-    folder = home / "bundles" / pointer.read_text(encoding="utf-8").strip()
-    if not folder.is_dir():
-        msg = f"{pointer} names the bundle {folder.name}, which is not there"
-        raise NotFound(msg, hint="publish another with `headwater publish`")
-    return folder
+from serving.snapshots import ServedLog
 
 
 def open_service(
@@ -52,18 +36,17 @@ def open_service(
     folder = champion_folder(workspace.home)
     bundle = Bundle.load(folder) if folder else None
     cache = FeatureCache.load(workspace)
-    runtime = Runtime(bundle, cache)
+    builder = RankingBuilder(cache, settings, access or EveryoneMaySee(), ServedLog(), policy)
+    champion = builder.build(bundle)
+    runtime = champion.runtime
     runtime.add_posts(workspace.catalog.posts_by_id(runtime.unknown_posts()))
-    if policy is None:
-        policy = bundle.policy if bundle else popular()
     records_folder = workspace.home / "records"
     parts = Parts(
         workspace=workspace,
-        runtime=runtime,
-        ranker=_ranker(bundle, cache, settings),
+        builder=builder,
+        champion=champion,
         records=RecordStore(records_folder),
-        policies=PolicyShelf(records_folder / "policies", policy),
-        access=access or EveryoneMaySee(),
+        policies=PolicyShelf(records_folder / "policies", champion.policy),
         writes_log=workspace.writable,
     )
     _give_back_memory()
@@ -71,15 +54,6 @@ def open_service(
     if start:
         service.start()
     return service
-
-
-def _ranker(bundle: Bundle | None, cache: FeatureCache, settings: Settings) -> RankerClient:
-    if bundle is None:
-        return NoRanker()
-    if settings.ranker == "bentoml":
-        timeout = settings.ranker_timeout_ms / 1000.0
-        return RemoteRanker(settings.ranker_url, timeout, bundle.bundle_id)
-    return Ranker(bundle.ranker, cache)
 
 
 def _give_back_memory() -> None:

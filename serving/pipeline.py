@@ -1,21 +1,24 @@
 """The stage runner: walks the ordered stages, times them, and turns faults into reasons."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.degrade import DegradeLevel, DegradeReason, worst
+from contracts.degrade import DEGRADE_ORDER, DegradeLevel, DegradeReason, worst
 from contracts.errors import PipelineError
 from contracts.policy import Policy
 from contracts.query import FeedQuery
 from contracts.value import Ledger
+from serving.breakers import Breakers
 from serving.candidates import POST_ID, RETRIEVED, Candidates, merge
 from serving.components import (
     Component,
+    Deadlines,
     Fault,
     Filter,
     Hydrator,
@@ -27,35 +30,27 @@ from serving.components import (
 )
 from serving.context import QueryContext
 from serving.query_hydrators import FamilyHydrator, ViewerHydrator
+from serving.trace import Trace
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+_RANK_BY: Final = 0.6
+"""Share of the feed's budget that may be spent when a scorer starts that another can replace."""
+_FINISH_BY: Final = 0.9
+"""Share that may be spent when the last scorer starts; later, the fallback ladder answers."""
+_PIPELINE_LEVELS: Final = DEGRADE_ORDER[: DEGRADE_ORDER.index(DegradeLevel.CACHED)]
 
 
 class StageFailed(Exception):
     """A component failed whose declaration says that the ranking cannot go on."""
 
-    def __init__(self, component: str, reason: DegradeReason) -> None:
+    def __init__(self, component: str, reason: DegradeReason, trace: Trace) -> None:
         super().__init__(f"{component}: {reason}")
         self.reason = reason
-
-
-@dataclass(slots=True)
-class Trace:
-    """What happened in one run: times, yields, faults."""
-
-    stage_us: dict[str, int] = field(default_factory=dict)
-    source_yield: dict[str, int] = field(default_factory=dict)
-    level: DegradeLevel = DegradeLevel.FULL
-    reasons: list[DegradeReason] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    """Component and error of each fault, for the log; never in a response."""
-
-    def fault(self, fault: Fault) -> None:
-        """Take a fault's level and reason into account."""
-        self.level = worst(self.level, fault.level)
-        if fault.reason not in self.reasons:
-            self.reasons.append(fault.reason)
+        trace.note(reason)
+        self.reasons = tuple(trace.reasons)
+        """This reason and every other of the run, in the order in which they arose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,25 +111,114 @@ def _check_reads(name: str, reads: frozenset[str], written: set[str]) -> None:
         raise PipelineError(msg)
 
 
-class FeedPipeline:
-    """Runs the stages of a feed under a soft deadline for its sources."""
+class StageRunner:
+    """Runs components, each under its breaker and its deadline.
 
-    def __init__(self, stages: Stages, source_deadline_ms: float = 40.0) -> None:
+    An edge: any error becomes what the component declared. Nothing is interrupted: a late answer
+    is used, and counts as a failure of the component, so that its breaker opens.
+    """
+
+    def __init__(
+        self, deadlines: Deadlines | None = None, scorers: Sequence[Component] = ()
+    ) -> None:
+        deadlines = deadlines or Deadlines()
+        self.breakers = Breakers()
+        self._feed_ns = deadlines.feed_ms * 1e6
+        self._component_ns = deadlines.component_ms * 1e6
+        self._scorer_ns = deadlines.scorer_ms * 1e6
+        self._scorers = frozenset(scorer.name for scorer in scorers)
+
+    def guard(
+        self,
+        component: Component,
+        trace: Trace,
+        call: Callable[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T | None:
+        """Run a component; None, or StageFailed, where it failed or is left alone."""
+        breaker = self.breakers[component.name]
+        if not breaker.calm and breaker.refuses:
+            trace.fault(fault := component.fault)
+            trace.note(DegradeReason.BREAKER_OPEN)
+            if fault.on_error is OnError.FAIL:
+                raise StageFailed(component.name, fault.reason, trace)
+            return None
+        started = perf_counter_ns()
+        try:
+            answer = call(*args, **kwargs)
+        except Exception as error:
+            breaker.failed()
+            trace.failures.append(f"{component.name}: {type(error).__name__}: {error}")
+            trace.fault(fault := reason_of(error, component.fault))
+            if fault.on_error is OnError.FAIL:
+                raise StageFailed(component.name, fault.reason, trace) from error
+            return None
+        taken = perf_counter_ns() - started
+        if taken > self._limit_ns(component):
+            breaker.failed()
+            trace.failures.append(f"{component.name}: took {taken / 1e6:.0f} ms")
+            trace.note(DegradeReason.COMPONENT_SLOW)
+        elif not breaker.calm:
+            breaker.succeeded()
+        return answer
+
+    def must(
+        self,
+        component: Component,
+        trace: Trace,
+        call: Callable[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a component that cannot be done without, whatever it declares."""
+        answer = self.guard(component, trace, call, *args, **kwargs)
+        if answer is None:
+            raise StageFailed(component.name, component.fault.reason, trace)
+        return answer
+
+    def _limit_ns(self, component: Component) -> float:
+        if component.fault.on_error is OnError.FAIL:
+            return self._feed_ns
+        return self._scorer_ns if component.name in self._scorers else self._component_ns
+
+
+class FeedPipeline:
+    """Runs the stages of a feed under deadlines; its sources have one together, a soft one."""
+
+    def __init__(
+        self,
+        stages: Stages,
+        source_deadline_ms: float = 40.0,
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        deadlines = deadlines or Deadlines()
         self._stages = stages
-        self._deadline_ns = int(source_deadline_ms * 1e6)
+        self._deadline_ns = source_deadline_ms * 1e6
+        self._budget_ns = deadlines.feed_ms * 1e6
+        self._runner = StageRunner(deadlines, stages.scorers)
+
+    @property
+    def open_breakers(self) -> tuple[str, ...]:
+        """The names of the components that are left alone now."""
+        return self._runner.breakers.open
 
     def run(self, query: FeedQuery, policy: Policy) -> Ranked:
         """Rank one feed; StageFailed where a component failed that cannot be done without."""
-        trace = Trace()
-        context = self._timed(trace, "query", lambda: self._query(query, policy, trace))
-        candidates = self._timed(trace, "sources", lambda: self._retrieve(context, trace))
-        return self._order(context, candidates, trace)
+        trace = Trace(self._budget_ns)
+        with _edge(trace):
+            context = self._timed(trace, "query", lambda: self._query(query, policy, trace))
+            _in_time(trace)
+            candidates = self._timed(trace, "sources", lambda: self._retrieve(context, trace))
+            _in_time(trace)
+            return self._order(context, candidates, trace)
 
     def rank(self, query: FeedQuery, policy: Policy, candidates: Candidates) -> Ranked:
-        """Rank given candidates (columns of `RETRIEVED`) with the same stages."""
+        """Rank given candidates (columns of `RETRIEVED`) with the same stages, in any time."""
         trace = Trace()
-        context = self._timed(trace, "query", lambda: self._query(query, policy, trace))
-        return self._order(context, candidates, trace)
+        with _edge(trace):
+            context = self._timed(trace, "query", lambda: self._query(query, policy, trace))
+            return self._order(context, candidates, trace)
 
     def _order(self, context: QueryContext, candidates: Candidates, trace: Trace) -> Ranked:
         hydrated = self._timed(trace, "hydrate", lambda: self._hydrate(context, candidates, trace))
@@ -147,18 +231,20 @@ class FeedPipeline:
 
     def _query(self, query: FeedQuery, policy: Policy, trace: Trace) -> QueryContext:
         viewer = self._stages.viewer
-        context = self._must(viewer, trace, viewer.context, query, policy)
+        context = self._runner.must(viewer, trace, viewer.context, query, policy)
         if context.viewer_slot < 0:
             trace.reasons.append(DegradeReason.UNKNOWN_VIEWER)
         for family in self._stages.families:
-            self._guard(family, trace, family.fold_in, context)
+            self._runner.guard(family, trace, family.fold_in, context)
         return context
 
     def _select(
         self, context: QueryContext, candidates: Candidates, ledger: Ledger, trace: Trace
     ) -> Selected:
         selector = self._stages.selector
-        return self._must(selector, trace, selector.select, context, candidates, ledger.value)
+        return self._runner.must(
+            selector, trace, selector.select, context, candidates, ledger.value
+        )
 
     def _retrieve(self, context: QueryContext, trace: Trace) -> Candidates:
         started = perf_counter_ns()
@@ -168,10 +254,10 @@ class FeedPipeline:
             if limit <= 0:
                 continue
             if perf_counter_ns() - started > self._deadline_ns:
-                trace.fault(Fault(OnError.SKIP, DegradeReason.SOURCE_DEADLINE))
+                trace.fault(replace(source.fault, reason=DegradeReason.SOURCE_DEADLINE))
                 trace.source_yield[source.source] = 0
                 continue
-            slots = self._guard(source, trace, source.find, context, limit)
+            slots = self._runner.guard(source, trace, source.find, context, limit)
             trace.source_yield[source.source] = 0 if slots is None else len(slots)
             if slots is not None:
                 found.append((source.source.bit, slots))
@@ -183,11 +269,13 @@ class FeedPipeline:
 
     def _hydrate(self, context: QueryContext, candidates: Candidates, trace: Trace) -> Candidates:
         for hydrator in self._stages.hydrators:
-            columns = self._must(hydrator, trace, hydrator.columns, context, candidates)
-            if columns.keys() != hydrator.writes:
-                msg = f"{hydrator.name} declares {sorted(hydrator.writes)}, wrote {sorted(columns)}"
-                raise PipelineError(msg)
-            candidates = candidates.with_columns(columns)
+            wider = self._runner.guard(hydrator, trace, _widened, hydrator, context, candidates)
+            if wider is None:
+                neutral = hydrator.neutral(len(candidates))
+                if neutral is None:
+                    raise StageFailed(hydrator.name, hydrator.fault.reason, trace)
+                wider = candidates.with_columns(neutral)
+            candidates = wider
         return candidates
 
     def _filter(
@@ -196,7 +284,7 @@ class FeedPipeline:
         ids = [np.empty(0, dtype=np.int64)]
         reasons = [np.empty(0, dtype=np.int8)]
         for rule in self._stages.filters:
-            keep = self._guard(rule, trace, rule.keep, context, candidates)
+            keep = self._runner.guard(rule, trace, _kept, rule, context, candidates)
             if keep is None or keep.all():
                 continue
             gone = candidates[POST_ID][~keep]
@@ -208,50 +296,24 @@ class FeedPipeline:
     def _score(
         self, context: QueryContext, candidates: Candidates, trace: Trace
     ) -> tuple[Candidates, Ledger]:
-        for scorer in self._stages.scorers:
-            level = scorer.level(context.policy)
-            if level is None:
+        usable = [
+            (scorer, level)
+            for scorer in self._stages.scorers
+            if (level := scorer.level(context.policy)) in _PIPELINE_LEVELS
+        ]
+        for place, (scorer, level) in enumerate(usable, start=1):
+            last = place == len(usable)
+            if trace.spent > (_FINISH_BY if last else _RANK_BY):
+                trace.fault(replace(scorer.fault, reason=DegradeReason.FEED_DEADLINE))
                 continue
-            scored = self._guard(scorer, trace, scorer.score, context, candidates)
-            if scored is None:
-                continue
-            trace.level = worst(trace.level, level)
-            return candidates.with_columns(scored.columns), scored.ledger
-        raise StageFailed("scorers", DegradeReason.RANKER_FAILED)
-
-    def _guard(
-        self,
-        component: Component,
-        trace: Trace,
-        call: Callable[P, T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T | None:
-        """Run a component; its failure becomes its declared fault. An edge: catches everything."""
-        try:
-            return call(*args, **kwargs)
-        except Exception as error:
-            fault = reason_of(error, component.fault)
-            trace.failures.append(f"{component.name}: {type(error).__name__}: {error}")
-            if fault.on_error is OnError.FAIL:
-                trace.fault(fault)
-                raise StageFailed(component.name, fault.reason) from error
-            trace.fault(fault)
-            return None
-
-    def _must(
-        self,
-        component: Component,
-        trace: Trace,
-        call: Callable[P, T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Run a component that cannot be done without, whatever it declares."""
-        answer = self._guard(component, trace, call, *args, **kwargs)
-        if answer is None:
-            raise StageFailed(component.name, component.fault.reason)
-        return answer
+            scored = self._runner.guard(scorer, trace, scorer.score, context, candidates)
+            if scored is not None:
+                trace.level, trace.scorer = worst(trace.level, level), scorer.name
+                return candidates.with_columns(scored.columns), scored.ledger
+        reason = DegradeReason.RANKER_FAILED
+        if DegradeReason.FEED_DEADLINE in trace.reasons:
+            reason = DegradeReason.FEED_DEADLINE
+        raise StageFailed("scorers", reason, trace)
 
     @staticmethod
     def _timed(trace: Trace, stage: str, call: Callable[[], T]) -> T:
@@ -268,3 +330,35 @@ def reason_of(error: Exception, declared: Fault) -> Fault:
     if isinstance(reason, DegradeReason):
         return Fault(declared.on_error, reason, declared.level)
     return declared
+
+
+def _widened(hydrator: Hydrator, context: QueryContext, candidates: Candidates) -> Candidates:
+    columns = hydrator.columns(context, candidates)
+    if columns.keys() != hydrator.writes:
+        msg = f"{hydrator.name} declares {sorted(hydrator.writes)}, wrote {sorted(columns)}"
+        raise PipelineError(msg)
+    return candidates.with_columns(columns)
+
+
+def _kept(rule: Filter, context: QueryContext, candidates: Candidates) -> NDArray[np.bool_]:
+    keep = rule.keep(context, candidates)
+    if keep.dtype != np.bool_ or keep.shape != (len(candidates),):
+        msg = f"{rule.name} gave {keep.dtype} {keep.shape} for a mask of {len(candidates)}"
+        raise PipelineError(msg)
+    return keep
+
+
+def _in_time(trace: Trace) -> None:
+    if trace.spent > _FINISH_BY:
+        raise StageFailed("feed", DegradeReason.FEED_DEADLINE, trace)
+
+
+@contextmanager
+def _edge(trace: Trace) -> Iterator[None]:
+    """Let nothing but StageFailed out: an error that nobody declared fails the feed, no more."""
+    try:
+        yield
+    except StageFailed:
+        raise
+    except Exception as error:
+        raise StageFailed("pipeline", DegradeReason.FEED_FAILED, trace) from error

@@ -13,6 +13,7 @@ class PolicyShelf:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._known: dict[str, Policy] = {}
+        self._hashes: dict[int, tuple[str, Policy]] = {}
         self.current = current
         self.keep(current)
 
@@ -22,6 +23,12 @@ class PolicyShelf:
         path = self._folder / f"{policy.hash}.json"
         if not path.exists():
             path.write_bytes(policy.canonical())
+
+    def hash_of(self, policy: Policy) -> str:
+        """Give a policy's hash without computing it anew for each feed."""
+        if id(policy) not in self._hashes:
+            self._hashes[id(policy)] = (policy.hash, policy)  # held, so that the id stays its own
+        return self._hashes[id(policy)][0]
 
     def by_hash(self, policy_hash: str) -> Policy:
         """Find a policy; NotFound where no record was ever made with it."""

@@ -19,6 +19,7 @@ Slots = NDArray[np.int64]
 
 _TRENDING_BUCKET_US: Final = 30 * SECOND_US
 _TRENDING_KEPT: Final = 2000
+_PLANES_SEED: Final = 64
 
 
 class Runtime:
@@ -37,11 +38,13 @@ class Runtime:
         self.slot_of_row: Slots = np.full(0, -1, dtype=np.int64)
         self._rows = 0
         self.trending = Trending(cache)
+        self._planes: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         if bundle is None:
             return
         self.tables = {f: VectorTable(m.item_vectors()) for f, m in bundle.families.items()}
         self.indexes = {f: VectorIndex(index) for f, index in bundle.indexes.items()}
         self._rows = len(bundle.post_ids)
+        self._planes = _hyperplanes(bundle.families[Family.CONTENT].item_vectors()[:, :-1])
         slots = cache.posts.slots_of(bundle.post_ids)
         self.slot_of_row = slots.copy()
         self._row_of_slot = np.full(len(cache.posts), -1, dtype=np.int64)
@@ -73,6 +76,24 @@ class Runtime:
         inside = (slots >= 0) & (slots < len(self._row_of_slot))
         return np.where(inside, self._row_of_slot[np.where(inside, slots, 0)], -1)
 
+    def content_codes(self, slots: Slots) -> NDArray[np.uint64]:
+        """Give 64 sign bits of each post's content vector: slots [n] -> [n]; 0 where it has none.
+
+        Random hyperplanes through the mean post (Charikar, STOC 2002): differing bits grow with
+        the angle. The last coordinate is popularity and does not count.
+        """
+        codes = np.zeros(len(slots), dtype=np.uint64)
+        if self._planes is None:
+            return codes
+        rows = self.rows_of(slots)
+        vectors = self.tables[Family.CONTENT].rows[np.maximum(rows, 0), :-1]
+        known = (rows >= 0) & np.isfinite(vectors[:, 0]) & vectors.any(axis=1)
+        mean, planes = self._planes
+        # Row by row: a sign may not hang on its batch mates.
+        bits = np.einsum("nd,db->nb", vectors[known] - mean, planes) > 0.0
+        codes[known] = np.packbits(bits, axis=1).view(np.uint64)[:, 0]
+        return codes
+
     def slots_of_rows(self, rows: NDArray[np.int64]) -> Slots:
         """Map item rows to post slots, rows whose post the cache does not hold left out."""
         slots = self.slot_of_row[rows]
@@ -100,6 +121,12 @@ class Runtime:
         self._row_of_slot[slots] = rows
         self.slot_of_row[rows] = slots
         return rows
+
+
+def _hyperplanes(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    generator = np.random.Generator(np.random.PCG64(_PLANES_SEED))
+    planes = generator.standard_normal((vectors.shape[1], 64)).astype(np.float32)
+    return np.nan_to_num(np.nanmean(vectors, axis=0)).astype(np.float32), planes
 
 
 class Trending:

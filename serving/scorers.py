@@ -1,20 +1,23 @@
 """Scorers: the ensemble ranker, and the two that stand in when it cannot answer."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.degrade import DegradeLevel, DegradeReason
 from contracts.policy import Policy
-from contracts.value import Ledger, action_terms, blend_terms, ledger
 from serving.candidates import (
+    AUTHOR_SHOWN,
+    CONTROL,
     FAMILY,
     IMPRESSIONS,
     IN_NETWORK,
+    POSITIVES,
     POST_ID,
     PROBABILITIES,
     SLOT,
+    TOPIC_SHOWN,
     Candidates,
     Column,
 )
@@ -23,10 +26,15 @@ from serving.candidates import (
 )
 from serving.components import Fault, OnError, Scored
 from serving.context import QueryContext
+from serving.ledgers import Adjustments, ensemble_ledger, fixed_blend_ledger, trending_ledger
 from serving.ranker import RankerClient, RankRequest
 from serving.runtime import Runtime
 
 Mask = NDArray[np.bool_]
+
+_ADJUSTING: Final = frozenset(
+    {IN_NETWORK, IMPRESSIONS, POSITIVES, AUTHOR_SHOWN, TOPIC_SHOWN, CONTROL}
+)
 
 
 class EnsembleScorer:
@@ -36,7 +44,7 @@ class EnsembleScorer:
     fault: ClassVar[Fault] = Fault(
         OnError.DEGRADE, DegradeReason.RANKER_FAILED, DegradeLevel.FIXED_BLEND
     )
-    reads: ClassVar[frozenset[str]] = frozenset({SLOT, POST_ID, FAMILY, IN_NETWORK, IMPRESSIONS})
+    reads: ClassVar[frozenset[str]] = frozenset({SLOT, POST_ID, FAMILY}) | _ADJUSTING
 
     def __init__(self, client: RankerClient) -> None:
         self._client = client
@@ -52,15 +60,12 @@ class EnsembleScorer:
             query.viewer_id, query.now_us, context.log_seq, candidates[POST_ID], candidates[FAMILY]
         )
         answer = self._client.score(request, candidates[SLOT])
-        cold = cold_start(candidates, context.policy)
         columns: dict[str, Column] = {
             FEATURE_COLUMN: answer.features,
             PROBABILITIES: answer.probabilities,
         }
-        return Scored(
-            columns,
-            ensemble_ledger(answer.probabilities, candidates[IN_NETWORK], cold, context.policy),
-        )
+        adjusted = adjustments(candidates, context.policy)
+        return Scored(columns, ensemble_ledger(answer.probabilities, adjusted, context.policy))
 
 
 class FixedBlendScorer:
@@ -70,7 +75,7 @@ class FixedBlendScorer:
     fault: ClassVar[Fault] = Fault(
         OnError.DEGRADE, DegradeReason.RANKER_FAILED, DegradeLevel.TRENDING
     )
-    reads: ClassVar[frozenset[str]] = frozenset({FAMILY, IN_NETWORK})
+    reads: ClassVar[frozenset[str]] = frozenset({FAMILY}) | _ADJUSTING
 
     def level(self, policy: Policy) -> DegradeLevel | None:
         """See `Scorer`: full where the policy asks for it, a fallback for the ensemble."""
@@ -81,8 +86,8 @@ class FixedBlendScorer:
     def score(self, context: QueryContext, candidates: Candidates) -> Scored:
         """Weigh the normalised family scores; a candidate that no family knows gets 0."""
         family = candidates[FAMILY].astype(np.float32)
-        folded = fixed_blend_ledger(family, candidates[IN_NETWORK], context.policy)
-        return Scored({}, folded)
+        adjusted = adjustments(candidates, context.policy)
+        return Scored({}, fixed_blend_ledger(family, adjusted, context.policy))
 
 
 class VelocityScorer:
@@ -102,32 +107,24 @@ class VelocityScorer:
     def score(self, context: QueryContext, candidates: Candidates) -> Scored:
         """Order by velocity."""
         velocity = self._runtime.cache.velocity(context.query.now_us)[candidates[SLOT]]
-        rank = np.empty(len(candidates))
+        rank = np.empty(len(candidates), dtype=np.int64)
         rank[np.argsort(-velocity, kind="stable")] = np.arange(len(candidates))
-        terms = {"trend_rank": 1.0 / (1.0 + rank)}
-        return Scored({}, ledger(terms, {}, {}))
+        return Scored({}, trending_ledger(rank))
 
 
-def ensemble_ledger(
-    probabilities: NDArray[np.float32], in_network: Mask, cold: Mask, policy: Policy
-) -> Ledger:
-    """Fold predictions [n, actions] by the policy."""
-    lifts = {}
-    if policy.cold_start_lift > 0.0:
-        lifts["cold_start"] = np.where(cold, policy.cold_start_lift, 0.0)
-    return ledger(action_terms(probabilities, policy), _multipliers(in_network, policy), lifts)
-
-
-def fixed_blend_ledger(family: NDArray[np.float32], in_network: Mask, policy: Policy) -> Ledger:
-    """Fold family scores [n, 3] by the policy's blend."""
-    return ledger(blend_terms(family, policy), _multipliers(in_network, policy), {})
+def adjustments(candidates: Candidates, policy: Policy) -> Adjustments:
+    """Gather what multiplies and lifts the values of candidates."""
+    return Adjustments(
+        candidates[IN_NETWORK],
+        cold_start(candidates, policy),
+        candidates[AUTHOR_SHOWN],
+        candidates[TOPIC_SHOWN],
+        candidates[CONTROL],
+    )
 
 
 def cold_start(candidates: Candidates, policy: Policy) -> Mask:
-    """Mark posts with fewer impressions than the policy calls a cold start."""
-    young: Mask = candidates[IMPRESSIONS] < policy.cold_start_impressions
+    """Mark new posts: few impressions, and few actions where impressions are not recorded."""
+    known = np.maximum(candidates[IMPRESSIONS], candidates[POSITIVES])
+    young: Mask = known < policy.cold_start.impressions
     return young
-
-
-def _multipliers(in_network: Mask, policy: Policy) -> dict[str, NDArray[np.float64]]:
-    return {"out_of_network": np.where(in_network, 1.0, policy.out_of_network)}

@@ -1,11 +1,11 @@
 """The feed service: one object that answers every feed request, behind `contracts.feed.Feeds`."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from threading import RLock
-from typing import Final
+from threading import Lock, RLock
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,24 +16,42 @@ from contracts.clock import SECOND_US, Clock
 from contracts.degrade import DegradeReason, RemovalReason, SourceName
 from contracts.errors import CursorExpired, NotFound, Unavailable
 from contracts.events import EventType
-from contracts.feed import Explanation, FeedItem, FeedPage, RankedCandidates, ReasonCode
+from contracts.feed import (
+    Explanation,
+    FeedItem,
+    FeedPage,
+    Preview,
+    RankedCandidates,
+    ReasonCode,
+)
 from contracts.query import FeedQuery
 from contracts.settings import Settings
+from features.event_arrays import int_column
 from features.workspace import Workspace
+from serving.bundles import BundleWatcher
 from serving.candidates import POST_ID, SLOT, SOURCES, Candidates
-from serving.explain import explain_record
+from serving.explain import explain_post
 from serving.fallback import FallbackLadder
-from serving.filters import AccessRule
 from serving.follower import LogFollower
-from serving.home_feed import home_feed
-from serving.pipeline import Ranked, StageFailed
+from serving.funnel import Funnel
+from serving.lineup import Lineup, Ranking, RankingBuilder
+from serving.pipeline import FeedPipeline, Ranked, StageFailed
 from serving.policies import PolicyShelf
-from serving.ranker import RankerClient
+from serving.previews import preview_of, wished_key
 from serving.reasons import reasons_of
-from serving.record_builder import record_of, snapshot_from_record, snapshot_of
+from serving.record_builder import (
+    fallback_record,
+    page_record,
+    record_of,
+    snapshot_from_record,
+    snapshot_of,
+)
+from serving.record_keeping import RecordKeeper
 from serving.records import RecordStore
 from serving.runtime import Runtime
-from serving.snapshots import ServedLog, Snapshot, SnapshotCache
+from serving.shadow import Shadow
+from serving.snapshots import Snapshot, SnapshotCache
+from serving.why_not import Looker
 
 _log = structlog.get_logger(__name__)
 
@@ -45,11 +63,10 @@ class Parts:
     """What a feed service is put together from; `serving.opening` does it."""
 
     workspace: Workspace
-    runtime: Runtime
-    ranker: RankerClient
+    builder: RankingBuilder
+    champion: Ranking
     records: RecordStore
     policies: PolicyShelf
-    access: AccessRule
     writes_log: bool
     """This process may write to the workspace, so it also compacts the log."""
 
@@ -58,43 +75,64 @@ class FeedService:
     """Ranks feeds, keeps their snapshots, writes their records, and follows the event log.
 
     One lock orders everything: a feed sees the log applied up to one position, never in between.
+    Whoever reads the caches beside the requests holds the log lock instead, which keeps the log
+    from being applied, and is taken before the other.
     """
 
     def __init__(self, parts: Parts, settings: Settings) -> None:
         self._workspace = workspace = parts.workspace
-        self._runtime = runtime = parts.runtime
-        self._ranker = ranker = parts.ranker
+        self._cache = parts.builder.cache
         self._records = parts.records
         self._policies = parts.policies
-        self._access = access = parts.access
+        self._access = parts.builder.access
+        self._served = parts.builder.served
+        self._snapshots = SnapshotCache()
+        # Without a bundle: the ladder needs none, and would hold what served before.
+        self._fallback = FallbackLadder(Runtime(None, self._cache), self._snapshots, self._access)
         self._clock = Clock(settings.clock_offset_seconds * SECOND_US)
         self._keep_us = int(settings.snapshot_minutes * 60 * SECOND_US)
         self._lock = RLock()
-        self._served = ServedLog()
-        self._snapshots = SnapshotCache()
-        self._pipeline = home_feed(
-            runtime, ranker, access, self._served, settings.source_deadline_ms
+        self._log_lock = Lock()
+        self._lineup = Lineup(parts.champion)
+        reports = workspace.home / "bundles" if parts.writes_log else None
+        self._shadow = Shadow(parts.builder, self._log_lock, reports)
+        self._funnel = Funnel(parts.builder, workspace.log, self._log_lock)
+        self._bundles = BundleWatcher(
+            workspace, parts.builder, self._lineup, self._log_lock, self._change_over
         )
-        self._fallback = FallbackLadder(runtime, self._snapshots, access)
         self._follower = LogFollower(
-            workspace.log, runtime.cache.applied_seq, self._apply, compacts=parts.writes_log
+            workspace.log, self._cache.applied_seq, self._apply, compacts=parts.writes_log
         )
+        self._keeper = RecordKeeper(parts.records, workspace.log, settings.record_days, self._clock)
+        self._keeps_records = parts.writes_log
         self._yield: Counter[str] = Counter()
 
     def start(self) -> None:
-        """Catch up with the log, then follow it."""
+        """Catch up with the log, load what serves beside the champion, and follow both."""
         self._follower.catch_up()
+        self._bundles.start()
+        self._shadow.start()
+        self._funnel.start()
         self._follower.start()
+        if self._keeps_records:
+            self._keeper.start()
 
     def open(self, query: FeedQuery) -> FeedPage:
         """See `Feeds`."""
         with self._lock:
-            snapshot, ranked = self._rank_or_fall(query)
+            ranking, query = self._lineup.pick(query)
+            snapshot, ranked = self._rank_or_fall(ranking, query)
             self._snapshots.put(snapshot)
             page = self._page(snapshot, 0, query.limit)
-        if ranked is not None:
-            self._yield.update(ranked.trace.source_yield)
-            self._records.put(partial(record_of, ranked, snapshot))
+        served = ranked if ranked and len(ranked.selected.slate) else None
+        self._records.put(self._recording(query, served, snapshot))
+        if page.gaps:
+            self._record_page(page, 0)
+        if served is not None:
+            self._yield.update(served.trace.source_yield)
+            if ranking is self._lineup.champion:
+                self._shadow.offer(served)
+        self._funnel.add(snapshot, ranked, self._lineup.champion)
         return page
 
     def page(self, feed_id: int, viewer_id: int, offset: int, limit: int) -> FeedPage:
@@ -102,25 +140,31 @@ class FeedService:
         snapshot = self._snapshots.get(feed_id)
         if snapshot is None:
             record = self._records.find(feed_id)
-            snapshot = snapshot_from_record(record) if record else None
+            snapshot = self._remembered(record) if record else None
         if snapshot is None or snapshot.viewer_id != viewer_id:
             raise CursorExpired("this feed is not kept any more", hint="ask for a new feed")
         if self._clock.now_us() - snapshot.now_us > self._keep_us:
             raise CursorExpired("this feed has grown old", hint="ask for a new feed")
         with self._lock:
-            return self._page(snapshot, offset, limit)
+            page = self._page(snapshot, offset, limit)
+        self._record_page(page, offset)
+        return page
 
     def rank(self, query: FeedQuery, post_ids: NDArray[np.int64]) -> RankedCandidates:
         """See `Feeds`; unknown posts are left out. Unavailable where a stage cannot go on."""
-        policy = self._policies.current
-        selection = policy.selection.model_copy(update={"reserve": len(post_ids)})
-        wide = policy.model_copy(update={"selection": selection})
         with self._lock:
-            slots = np.unique(self._runtime.cache.posts.slots_of(post_ids))
+            ranking, query = self._lineup.pick(query)
+            policy = ranking.policy
+            selection = policy.selection.model_copy(update={"reserve": len(post_ids)})
+            steady = policy.exploration.model_copy(update={"temperature": 0.0})
+            wide = policy.model_copy(update={"selection": selection, "exploration": steady})
+            slots = np.unique(self._cache.posts.slots_of(post_ids))
             slots = slots[slots >= 0]
             bits = np.full(len(slots), SourceName.CALLER.bit, dtype=np.int32)
             try:
-                ranked = self._pipeline.rank(query, wide, Candidates({SLOT: slots, SOURCES: bits}))
+                ranked = ranking.pipeline.rank(
+                    query, wide, Candidates({SLOT: slots, SOURCES: bits})
+                )
             except StageFailed as failure:
                 msg = f"the candidates could not be ranked: {failure.reason}"
                 raise Unavailable(msg, hint="try again") from failure
@@ -133,18 +177,36 @@ class FeedService:
             level=ranked.trace.level,
             degrade_reasons=tuple(ranked.trace.reasons),
             policy_hash=policy.hash,
-            bundle_id=self._bundle_id,
+            bundle_id=ranking.bundle_id,
         )
 
     def explain(self, feed_id: int, viewer_id: int | None, post_id: int) -> Explanation:
         """See `Feeds`."""
+        record = self._record(feed_id)
+        if record is None or (viewer_id is not None and record["viewer_id"] != viewer_id):
+            raise NotFound("there is no record of this feed")
+        policy = self._policies.by_hash(record["policy_hash"])
+        looker = Looker(self._lineup, record, policy, self._served, self._lock)
+        return explain_post(record, policy, post_id, looker.look, looker.predict)
+
+    def preview(self, viewer_id: int, wish: EventType, post_id: int) -> Preview:
+        """See `Feeds`."""
+        latest = self._snapshots.latest(viewer_id)
+        record = self._record(latest.feed_id) if latest is not None else None
+        slot = int(self._cache.posts.slots_of(np.array([post_id]))[0])
+        if record is None or slot < 0:
+            raise NotFound("there is no recorded feed of this viewer, or no such post")
+        policy = self._policies.by_hash(record["policy_hash"])
+        key = wished_key(self._cache, wish, slot)
+        return preview_of(record, policy, wish, key)
+
+    def _record(self, feed_id: int) -> dict[str, Any] | None:
+        """Find a record, waiting once for what is queued."""
         record = self._records.find(feed_id)
         if record is None:
             self._records.flush()
             record = self._records.find(feed_id)
-        if record is None or (viewer_id is not None and record["viewer_id"] != viewer_id):
-            raise NotFound("there is no record of this feed")
-        return explain_record(record, self._policies.by_hash(record["policy_hash"]), post_id)
+        return record
 
     def wait_applied(self, seq: int, timeout_seconds: float) -> bool:
         """See `Feeds`."""
@@ -152,59 +214,99 @@ class FeedService:
 
     def health(self) -> Mapping[str, object]:
         """See `Feeds`."""
-        cache = self._runtime.cache
+        cache, champion = self._cache, self._lineup.champion
         return {
-            "bundle_id": self._bundle_id or None,
-            "policy": self._policies.current.name,
-            "policy_hash": self._policies.current.hash,
+            "bundle_id": champion.bundle_id or None,
+            "bundles": self._bundles.health(),
+            "shadow": self._shadow.report(),
+            "policy": champion.policy.name,
+            "policy_hash": champion.policy.hash,
             "posts": len(cache.posts),
             "people": len(cache.people),
             "applied_seq": self._follower.applied_seq,
             "log_seq": self._workspace.log.last_seq,
-            "ranker_healthy": self._ranker.healthy(),
+            "ranker_healthy": champion.ranker.healthy(),
             "records_written": self._records.written,
+            "records_lost": self._records.lost,
+            "open_breakers": list(champion.pipeline.open_breakers),
+            "funnel": self._funnel.report(champion, self._follower.applied_seq).model_dump(),
             "source_yield": {str(name): int(rows) for name, rows in self._yield.items()},
         }
 
     def close(self) -> None:
         """See `Feeds`."""
+        self._bundles.stop()
         self._follower.stop()
+        self._shadow.stop()
+        self._funnel.stop()
+        self._keeper.stop()
         self._records.close()
-        self._ranker.close()
+        for ranking in self._lineup.rankings.values():
+            ranking.ranker.close()
+
+    def _recording(
+        self, query: FeedQuery, ranked: Ranked | None, snapshot: Snapshot
+    ) -> Callable[[], dict[str, Any]]:
+        cache = self._cache
+        if ranked is None:
+            return partial(fallback_record, query, snapshot, cache.applied_seq)
+        return partial(
+            record_of, ranked, snapshot, cache.people.person_id, cache.posts.topics_index.ids
+        )
+
+    def _record_page(self, page: FeedPage, offset: int) -> None:
+        now_us, log_seq = self._clock.now_us(), self._cache.applied_seq
+        self._records.put_page(partial(page_record, page, offset, now_us, log_seq))
+
+    def _remembered(self, record: Mapping[str, Any]) -> Snapshot:
+        return snapshot_from_record(record, self._policies.by_hash(record["policy_hash"]))
 
     @property
-    def _bundle_id(self) -> str:
-        return self._runtime.bundle.bundle_id if self._runtime.bundle else ""
+    def _runtime(self) -> Runtime:
+        return self._lineup.champion.runtime
 
-    def _rank_or_fall(self, query: FeedQuery) -> tuple[Snapshot, Ranked | None]:
-        policy = self._policies.current
+    @property
+    def _pipeline(self) -> FeedPipeline:
+        return self._lineup.champion.pipeline
+
+    def _change_over(self, lineup: Lineup) -> None:
+        """Serve another lineup from now on; called under the log lock."""
+        for ranking in lineup.rankings.values():
+            self._policies.keep(ranking.policy)
+        with self._lock:
+            self._lineup = lineup
+            self._policies.current = lineup.champion.policy
+        self._shadow.use(lineup.shadow, lineup.champion.bundle_id)
+
+    def _rank_or_fall(self, ranking: Ranking, query: FeedQuery) -> tuple[Snapshot, Ranked | None]:
+        policy, policy_hash = ranking.policy, self._policies.hash_of(ranking.policy)
         try:
-            ranked = self._pipeline.run(query, policy)
+            ranked = ranking.pipeline.run(query, policy)
         except StageFailed as failure:
             _log.error(
                 "feed_failed", feed_id=query.feed_id, cause=str(failure.__cause__ or failure)
             )
-            return self._fallback.answer(query, (failure.reason,), policy.hash), None
+            return self._fallback.answer(query, failure.reasons, policy_hash), None
         if ranked.trace.failures:
             _log.warning("feed_degraded", feed_id=query.feed_id, failures=ranked.trace.failures)
         if not len(ranked.selected.slate):
             reasons = (DegradeReason.NO_CANDIDATES, *ranked.trace.reasons)
-            return self._fallback.answer(query, reasons, policy.hash), None
-        if self._runtime.bundle is None:
+            return self._fallback.answer(query, reasons, policy_hash), ranked
+        if not ranking.bundle_id:
             ranked.trace.reasons.append(DegradeReason.NO_BUNDLE)
         rows = np.concatenate([ranked.selected.slate, ranked.selected.reserve])
-        cache = self._runtime.cache
+        cache = self._cache
         ids = cache.posts.post_id
         seeds = {found: int(ids[seed]) for found, seed in ranked.context.seeds.items()}
         reasons_by_row = reasons_of(
             ranked.candidates, rows, cache.people.person_id, cache.posts.topics_index.ids, seeds
         )
-        return snapshot_of(ranked, reasons_by_row, self._bundle_id), ranked
+        return snapshot_of(ranked, reasons_by_row, ranking.bundle_id, policy_hash), ranked
 
     def _page(self, snapshot: Snapshot, offset: int, limit: int) -> FeedPage:
         stop = min(offset + limit, len(snapshot.post_ids))
         ids = snapshot.post_ids[offset:stop]
-        slots = self._runtime.cache.posts.slots_of(ids)
+        slots = self._cache.posts.slots_of(ids)
         visible = self._still_visible(snapshot.viewer_id, ids, slots)
         self._served.add(snapshot.viewer_id, snapshot.now_us, slots[visible])
         items = tuple(
@@ -227,7 +329,9 @@ class FeedService:
     def _still_visible(
         self, viewer_id: int, ids: NDArray[np.int64], slots: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        cache = self._runtime.cache
+        if not len(ids):
+            return np.empty(0, dtype=bool)
+        cache = self._cache
         known = slots >= 0
         rows = np.where(known, slots, 0)
         authors = cache.posts.author_slot[rows].astype(np.int64)
@@ -243,13 +347,19 @@ class FeedService:
         return visible
 
     def _apply(self, events: pa.Table) -> None:
-        created = np.isin(events.column("type").to_numpy(), _NEW_POST_TYPES)
-        with self._lock:
-            self._runtime.cache.apply(events, self._workspace)
+        types = events.column("type").to_numpy()
+        created = np.isin(types, _NEW_POST_TYPES)
+        with self._log_lock, self._lock:
+            self._cache.apply(events, self._workspace)
             if created.any():
-                ids = np.unique(events.column("post_id").to_numpy(zero_copy_only=False)[created])
-                new = ids[self._runtime.rows_of(self._runtime.cache.posts.slots_of(ids)) < 0]
-                self._runtime.add_posts(self._workspace.catalog.posts_by_id(new.astype(np.int64)))
+                ids = np.unique(int_column(events, "post_id")[created])
+                for ranking in self._lineup.rankings.values():
+                    rows = ranking.runtime.rows_of(self._cache.posts.slots_of(ids))
+                    new = self._workspace.catalog.posts_by_id(ids[rows < 0])
+                    ranking.runtime.add_posts(new)
+        self._funnel.observe(events)
+        if (types == EventType.PERSON_ERASED).any():
+            self._keeper.wake()
 
 
 def _reference(value: int) -> int | None:

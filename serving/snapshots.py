@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.clock import SECOND_US
-from contracts.degrade import DegradeLevel, DegradeReason
+from contracts.degrade import DEGRADE_ORDER, DegradeLevel, DegradeReason
 
 _MINUTE_US: Final = 60 * SECOND_US
 
@@ -43,7 +43,8 @@ class SnapshotCache:
     def put(self, snapshot: Snapshot) -> None:
         """Keep a snapshot, dropping the oldest above the capacity."""
         self._by_feed[snapshot.feed_id] = snapshot
-        self._latest[snapshot.viewer_id] = snapshot.feed_id
+        if DEGRADE_ORDER.index(snapshot.level) < DEGRADE_ORDER.index(DegradeLevel.CACHED):
+            self._latest[snapshot.viewer_id] = snapshot.feed_id  # a copy of a copy would not age
         while len(self._by_feed) > self._capacity:
             _, old = self._by_feed.popitem(last=False)
             if self._latest.get(old.viewer_id) == old.feed_id:

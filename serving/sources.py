@@ -1,13 +1,17 @@
-"""The sources: each gives post slots, best first. All are NumPy in memory, well under 1 ms."""
+"""The sources: each gives post slots, best first. All are NumPy in memory, well under 1 ms.
 
-from typing import ClassVar, Final
+Each can also say at which rank, from 1, it would find one post, however far down; a few
+milliseconds. Ranks are among the posts that existed at the query's time.
+"""
+
+from typing import ClassVar, Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.degrade import DegradeLevel, DegradeReason, SourceName
 from models.base import Family
-from serving.components import Fault, OnError
+from serving.components import Fault, OnError, Source
 from serving.context import QueryContext
 from serving.runtime import Runtime
 
@@ -21,6 +25,16 @@ _SEED_DECAY: Final = 0.9
 _COLD_HISTORY: Final = 5
 _SECOND_HOP: Final = 200
 _PER_AUTHOR: Final = 20
+_ALL: Final = np.iinfo(np.int64).max
+
+
+@runtime_checkable
+class RankingSource(Source, Protocol):
+    """A source that can rank any post."""
+
+    def rank_of(self, context: QueryContext, slot: int) -> int | None:
+        """Give the rank of a post slot, from 1; None where no quota would reach it."""
+        ...
 
 
 class _CacheSource:
@@ -29,6 +43,12 @@ class _CacheSource:
     def __init__(self, runtime: Runtime, fault: Fault = _SKIP) -> None:
         self._runtime = runtime
         self.fault = fault
+
+    def _place(self, context: QueryContext, slots: Slots, slot: int) -> int | None:
+        """Give the place of a post in an ordered list, later posts left out; None: not in it."""
+        then = slots[self._runtime.cache.posts.created_us[slots] <= context.query.now_us]
+        places = np.flatnonzero(then == slot)
+        return int(places[0]) + 1 if len(places) else None
 
 
 class InNetworkSource(_CacheSource):
@@ -40,6 +60,10 @@ class InNetworkSource(_CacheSource):
     def find(self, context: QueryContext, limit: int) -> Slots:
         """See `Source`."""
         return newest_of(self._runtime, context.followees, limit)
+
+    def rank_of(self, context: QueryContext, slot: int) -> int | None:
+        """See `RankingSource`; None too where its author has newer posts enough."""
+        return self._place(context, newest_of(self._runtime, context.followees, _ALL), slot)
 
 
 class FamilySource(_CacheSource):
@@ -59,6 +83,30 @@ class FamilySource(_CacheSource):
         rows = self._runtime.indexes[self._family].search(vector, limit)
         return self._runtime.slots_of_rows(rows)
 
+    def rank_of(self, context: QueryContext, slot: int) -> int | None:
+        """See `RankingSource`: exact, by scoring all posts, where the index may search in part."""
+        vector = context.vectors.get(self._family)
+        row = int(self._runtime.rows_of(np.array([slot]))[0])
+        if vector is None or row < 0:
+            return None
+        scores = self._runtime.tables[self._family].rows @ vector
+        if not np.isfinite(scores[row]):
+            return None
+        rows = np.flatnonzero(scores >= scores[row])
+        rows = rows[(scores[rows] > scores[row]) | (rows < row)]
+        slots = self._runtime.slot_of_row[rows]
+        created = self._runtime.cache.posts.created_us[slots]
+        return 1 + int(((slots >= 0) & (created <= context.query.now_us)).sum())
+
+
+class _Votes(NamedTuple):
+    """What the neighbours of recent actions add up to, best first; all [n]."""
+
+    slots: Slots
+    """-1 where the cache does not hold the post."""
+    seeds: Slots
+    """Slot of the action that led there."""
+
 
 class ItemToItemSource(_CacheSource):
     """Neighbours of the posts that the viewer acted on last."""
@@ -68,16 +116,27 @@ class ItemToItemSource(_CacheSource):
 
     def find(self, context: QueryContext, limit: int) -> Slots:
         """See `Source`; also notes which action led to each post."""
+        votes = self._votes(context)
+        slots, seeds = votes.slots[:limit], votes.seeds[:limit]
+        context.seeds = dict(zip(slots.tolist(), seeds.tolist(), strict=True))
+        return slots[slots >= 0]
+
+    def rank_of(self, context: QueryContext, slot: int) -> int | None:
+        """See `RankingSource`; None where it is no neighbour of a recent action."""
+        slots = self._votes(context).slots
+        return self._place(context, slots[slots >= 0], slot)
+
+    def _votes(self, context: QueryContext) -> _Votes:
         bundle = self._runtime.bundle
         if bundle is None:
-            return _NONE
+            return _Votes(_NONE, _NONE)
         neighbours, similarities = bundle.neighbours
         recent = context.recent_slots[:_SEEDS]
         rows = self._runtime.rows_of(recent)
         usable = (rows >= 0) & (rows < len(neighbours))
         recent, rows = recent[usable], rows[usable]
         if not len(rows):
-            return _NONE
+            return _Votes(_NONE, _NONE)
         weight = similarities[rows] * (_SEED_DECAY ** np.arange(len(rows)))[:, None]
         found = neighbours[rows].ravel().astype(np.int64)
         there = found >= 0
@@ -85,13 +144,11 @@ class ItemToItemSource(_CacheSource):
         seeds = np.repeat(recent, neighbours.shape[1])[there]
         unique, inverse = np.unique(found, return_inverse=True)
         total = np.bincount(inverse, weights=flat)
-        best = np.argsort(-total, kind="stable")[:limit]
+        best = np.argsort(-total, kind="stable")
         strongest = np.empty(len(unique), dtype=np.int64)
         order = np.argsort(flat, kind="stable")  # the strongest is written last and stays
         strongest[inverse[order]] = seeds[order]
-        slots = self._runtime.slot_of_row[unique[best]]
-        context.seeds = dict(zip(slots.tolist(), strongest[best].tolist(), strict=True))
-        return slots[slots >= 0]
+        return _Votes(self._runtime.slot_of_row[unique[best]], strongest[best])
 
 
 class TrendingSource(_CacheSource):
@@ -103,6 +160,17 @@ class TrendingSource(_CacheSource):
     def find(self, context: QueryContext, limit: int) -> Slots:
         """See `Source`."""
         return self._runtime.trending.top(context.query.now_us, limit)
+
+    def rank_of(self, context: QueryContext, slot: int) -> int | None:
+        """See `RankingSource`."""
+        posts, now_us = self._runtime.cache.posts, context.query.now_us
+        velocity = self._runtime.cache.velocity(now_us)
+        size = len(velocity)
+        velocity[posts.deleted[:size] | (posts.created_us[:size] > now_us)] = -np.inf
+        if not np.isfinite(velocity[slot]):
+            return None
+        ties = velocity[:slot] == velocity[slot]
+        return 1 + int((velocity > velocity[slot]).sum() + ties.sum())
 
 
 class FreshSource(_CacheSource):
@@ -116,6 +184,16 @@ class FreshSource(_CacheSource):
         del context
         return self._runtime.cache.newest(limit)
 
+    def rank_of(self, context: QueryContext, slot: int) -> int | None:
+        """See `RankingSource`."""
+        posts = self._runtime.cache.posts
+        created, deleted = posts.created_us, posts.deleted
+        if deleted[slot] or created[slot] > context.query.now_us:
+            return None
+        newer = created > created[slot]
+        newer[slot + 1 :] |= created[slot + 1 :] == created[slot]  # ties by the greater slot
+        return 1 + int((newer & ~deleted & (created <= context.query.now_us)).sum())
+
 
 class FollowsOfFollowsSource(_CacheSource):
     """Recent posts two hops away, for viewers with little history."""
@@ -125,14 +203,22 @@ class FollowsOfFollowsSource(_CacheSource):
 
     def find(self, context: QueryContext, limit: int) -> Slots:
         """See `Source`."""
+        others = self._others(context)
+        return newest_of(self._runtime, others, limit)
+
+    def rank_of(self, context: QueryContext, slot: int) -> int | None:
+        """See `RankingSource`; None where the viewer has history enough."""
+        return self._place(context, newest_of(self._runtime, self._others(context), _ALL), slot)
+
+    def _others(self, context: QueryContext) -> Slots:
+        """Give the people whom most of the followees follow; none for a viewer with history."""
         if len(context.recent_slots) >= _COLD_HISTORY or not len(context.followees):
             return _NONE
         graph = self._runtime.cache.graph
         hops = [graph.followees(int(person)) for person in context.followees[:_SECOND_HOP]]
         people, counts = np.unique(np.concatenate(hops), return_counts=True)
         people = people[np.argsort(-counts, kind="stable")][:_SECOND_HOP]
-        others = np.setdiff1d(people, context.followees)
-        return newest_of(self._runtime, others.astype(np.int64), limit)
+        return np.setdiff1d(people, context.followees).astype(np.int64)
 
 
 def newest_of(runtime: Runtime, authors: Slots, limit: int) -> Slots:

@@ -54,7 +54,7 @@ class FeatureSource:
         people, first = viewer_ids[order], from_us[order]
         viewers = _ids(self.frames.events, "viewer_id")
         near = np.minimum(np.searchsorted(people, viewers), len(people) - 1)
-        late = _ids(self.frames.events, "event_time") >= first[near]
+        late = _last_unknown(self.frames.events) >= first[near]
         kept = self.frames.events.filter(pa.array(~((people[near] == viewers) & late)))
         return FeatureSource(replace(self.frames, events=kept))
 
@@ -108,11 +108,20 @@ def read_content(posts: pa.Table) -> PostContent:
     )
 
 
+def _last_unknown(events: pa.Table) -> IntArray:
+    """Give the last moment at which a query may not know an event yet.
+
+    A query at that moment does not see it, and is the one that can be asked to predict it.
+    """
+    last: IntArray = np.maximum(_ids(events, "event_time"), _ids(events, "known_time") - 1)
+    return last
+
+
 def event_rows(events: pa.Table, post_ids: IntArray) -> EventRows:
-    """Read log rows on known posts, erased people left out, sorted by (viewer, time known)."""
+    """Read log rows on known posts, erased people left out, sorted by (viewer, time)."""
     types = _ids(events, "type").astype(np.int8)
     viewers, posts = _ids(events, "viewer_id"), _ids(events, "post_id")
-    times = np.maximum(_ids(events, "event_time"), _ids(events, "known_time"))
+    times = _last_unknown(events)
     near = np.minimum(np.searchsorted(post_ids, posts), max(len(post_ids) - 1, 0))
     known = post_ids[near] == posts if len(post_ids) else np.zeros(len(posts), dtype=bool)
     erased = np.unique(viewers[types == EventType.PERSON_ERASED])

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from contracts.feed import Feeds
+from contracts.funnel import FunnelReport
 from feed_api.access import PlatformRoute
 from feed_api.platform import entities, events, service
 from feed_api.platform.entities import Written
@@ -23,6 +24,8 @@ from feed_api.platform.schemas import (
     FeedParams,
     PersonIn,
     PostIn,
+    PreviewOut,
+    PreviewParams,
     RankIn,
     RankOut,
     WaitParams,
@@ -64,12 +67,40 @@ async def explain_post(request: Request, feed_id: str, post_id: Id) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
+@router.get(
+    "/people/{person_id}/controls/preview",
+    operation_id="preview_control",
+    response_model=PreviewOut,
+)
+async def preview_control(
+    request: Request, person_id: Id, params: Annotated[PreviewParams, Query()]
+) -> Response:
+    """Show how a wish to see more or fewer of a post's author or topic would change a feed.
+
+    The viewer's last feed is ordered anew; nothing is stored. Post the event to make it so.
+    """
+    api = api_state(request)
+    body = await api.feed_lane.run(service.preview_control, api, person_id, params)
+    headers = {"Cache-Control": "private, no-store"}
+    return Response(body, media_type="application/json", headers=headers)
+
+
 @router.post("/rank", operation_id="rank_posts", response_model=RankOut)
 async def rank_posts(request: Request, wanted: RankIn) -> Response:
     """Order the caller's own candidates for a viewer; removed and unknown posts are listed."""
     api = api_state(request)
     body = await api.feed_lane.run(service.rank_posts, api, wanted, api.clock.now_us())
     return Response(body, media_type="application/json")
+
+
+@router.get("/funnel", operation_id="read_funnel", response_model=FunnelReport)
+async def read_funnel(request: Request) -> Response:
+    """Say what became of candidates over the last feeds: sources, filters, levels, times, recall.
+
+    `since_start` counts from the start of the process; all else is of the last 2,000 feeds.
+    """
+    body = await asyncio.to_thread(service.read_funnel, api_state(request))
+    return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 @router.post("/events", operation_id="post_events", response_model=EventsOut, status_code=202)

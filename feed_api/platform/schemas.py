@@ -78,6 +78,30 @@ class BlockParams(WaitParams):
     kind: Literal["block", "mute"] = Field(default="block", description="Block or mute.")
 
 
+class PreviewParams(_Part):
+    """Which wish to try."""
+
+    type: Literal[
+        "more_of_author", "fewer_of_author", "more_of_topic", "fewer_of_topic", "reset_controls"
+    ] = Field(description="The wish, as the event of the same type would make it.")
+    post: ExternalId = Field(description="The post whose author or first topic is meant.")
+
+
+class PreviewItem(_Part):
+    """One post's places, from 0; null where it is not among the posts shown."""
+
+    post_id: str
+    before: int | None
+    after: int | None
+
+
+class PreviewOut(_Part):
+    """The first posts of a viewer's last feed, without and with a wish."""
+
+    feed_id: str
+    items: list[PreviewItem]
+
+
 class Reason(_Part):
     """Why a post is in a feed."""
 
@@ -218,12 +242,56 @@ class RankOut(_Part):
     bundle_id: str
 
 
+class RivalOut(_Part):
+    """A post that another lost to, and how much more it counts there."""
+
+    post_id: str
+    position: int
+    by: float
+
+
+class PlacementOut(_Part):
+    """What selection makes of a value at one place: factors, and how the place was given."""
+
+    position: int
+    author_decay: float
+    topic_spread: float
+    likeness: float
+    mix: float
+    barred: str | None
+    """`author_cap` or `mix`, where the post cannot stand there."""
+    drawn: bool
+    propensity: float
+    instead: RivalOut | None
+    """The post that was worth most at this place, where another one got it."""
+
+
+class SourceRankOut(_Part):
+    """At which rank, from 1, a source finds the post now, and how many it may give."""
+
+    source: str
+    rank: int | None
+    quota: int
+
+
+class FlipOut(_Part):
+    """The smallest change alone that takes the post onto the first page, or off it."""
+
+    change: str
+    before: float | None
+    after: float | None
+    size: float | None
+    """0: an act of the viewer. Else the relative change of a number. None: a rule is dropped."""
+    position: int | None
+
+
 class WhyOut(_Part):
     """Why a post stands where it stands in a feed, or why it is not there."""
 
     feed_id: str
     post_id: str
     outcome: str
+    """`served`, `reserve`, `removed`, `outranked` or `not_a_candidate`."""
     text: str
     position: int | None
     sources: list[str]
@@ -232,3 +300,16 @@ class WhyOut(_Part):
     ledger: dict[str, float | None]
     probabilities: dict[str, float | None]
     behind: dict[str, float | str | None]
+    page: int
+    placement: PlacementOut | None
+    lost_to: RivalOut | None
+    sources_now: list[SourceRankOut]
+    rules_now: list[str]
+    value_now: float | None
+    would_stand: int | None
+    flip: FlipOut | None
+    flips_tried: int
+    from_record: bool
+    actions_since: int | None
+    bundle_now: str | None
+    note: str | None

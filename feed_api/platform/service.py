@@ -8,8 +8,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import orjson
 
-from contracts.errors import PipelineError
-from contracts.feed import Explanation, FeedItem, FeedPage
+from contracts.errors import PipelineError, Unavailable
+from contracts.events import EVENT_TYPE_BY_WORD
+from contracts.feed import FeedItem, FeedPage
+from contracts.funnel import HEALTH_KEY, FunnelReport
 from contracts.ids import (
     UNKNOWN_ID,
     FeedId,
@@ -21,12 +23,14 @@ from contracts.ids import (
 from contracts.query import FeedQuery
 from feed_api.cursors import Position
 from feed_api.platform.queries import id_of, known_id, names_of, nothing_here
-from feed_api.platform.schemas import FeedParams, RankIn
-from feed_api.platform.words import REF_NAMESPACE, explanation_text, reason_text
+from feed_api.platform.schemas import FeedParams, PreviewParams, RankIn
+from feed_api.platform.why import why_of
+from feed_api.platform.words import REF_NAMESPACE, reason_text
 from feed_api.state import ApiState
 
 _RANDOM_BITS: Final = 21
 _MAX_PAGE: Final = 100
+_PREVIEWED: Final = 20
 
 
 class FeedAnswer(NamedTuple):
@@ -98,6 +102,34 @@ def rank_posts(api: ApiState, wanted: RankIn, now_us: int) -> bytes:
     )
 
 
+def read_funnel(api: ApiState) -> bytes:
+    """Give the funnel's report; Unavailable where these feeds keep none."""
+    found = api.feeds.health().get(HEALTH_KEY)
+    if found is None:
+        raise Unavailable("these feeds keep no funnel")
+    return FunnelReport.model_validate(found).model_dump_json().encode()
+
+
+def preview_control(api: ApiState, person: str, params: PreviewParams) -> bytes:
+    """Order a viewer's last feed as if they had this wish; NotFound for anything unknown."""
+    viewer_id = known_id(api.workspace, Namespace.PERSON, person)
+    post_id = known_id(api.workspace, Namespace.POST, params.post)
+    found = api.feeds.preview(viewer_id, EVENT_TYPE_BY_WORD[params.type], post_id)
+    before = {post: place for place, post in enumerate(found.served[:_PREVIEWED])}
+    after = {post: place for place, post in enumerate(found.otherwise[:_PREVIEWED])}
+    shown = list(dict.fromkeys([*after, *before]))
+    names = names_of(api.workspace, Namespace.POST, shown)
+    return _to_json(
+        {
+            "feed_id": feed_id_text(found.feed_id),
+            "items": [
+                {"post_id": names[post], "before": before.get(post), "after": after.get(post)}
+                for post in shown
+            ],
+        }
+    )
+
+
 def explain_post(api: ApiState, feed_text: str, post: str) -> bytes:
     """Explain one post of one feed, in words and in numbers; NotFound for anything unknown."""
     try:
@@ -106,32 +138,7 @@ def explain_post(api: ApiState, feed_text: str, post: str) -> bytes:
         raise nothing_here() from error
     post_id = known_id(api.workspace, Namespace.POST, post)
     explanation = api.feeds.explain(feed_id, None, post_id)
-    behind = _behind(api, explanation)
-    ahead = behind.get("post_id")
-    return _to_json(
-        {
-            "feed_id": feed_text,
-            "post_id": post,
-            "outcome": explanation.outcome,
-            "text": explanation_text(explanation, None if ahead is None else str(ahead)),
-            "position": explanation.position,
-            "sources": list(explanation.sources),
-            "removed_by": explanation.removed_by,
-            "value": explanation.value,
-            "ledger": dict(explanation.ledger),
-            "probabilities": dict(explanation.probabilities),
-            "behind": behind,
-        }
-    )
-
-
-def _behind(api: ApiState, explanation: Explanation) -> dict[str, float | str]:
-    """Name the post ahead as the caller knows it."""
-    behind = dict(explanation.behind)
-    if "post_id" in behind:
-        ahead = int(behind["post_id"])
-        behind["post_id"] = names_of(api.workspace, Namespace.POST, [ahead])[ahead]
-    return behind
+    return _to_json(why_of(api.workspace, explanation).body)
 
 
 def _feed_body(api: ApiState, page: FeedPage, cursor: str | None) -> bytes:

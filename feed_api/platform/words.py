@@ -1,10 +1,10 @@
-"""Reasons and explanations in words that a person understands."""
+"""Reasons, sources and rules in words that a person understands."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from contracts.degrade import SourceName
-from contracts.feed import Explanation, ReasonCode
+from contracts.feed import ReasonCode
 from contracts.ids import Namespace
 
 REF_NAMESPACE: Final[Mapping[ReasonCode, Namespace]] = {
@@ -33,14 +33,14 @@ _REASONS: Final[Mapping[ReasonCode, tuple[str, str]]] = {
 }
 
 _SOURCES: Final[Mapping[str, str]] = {
-    SourceName.IN_NETWORK: "the people you follow",
-    SourceName.COLLABORATIVE: "people with a taste like yours",
-    SourceName.DEEP: "your recent actions",
-    SourceName.CONTENT: "the content of posts you liked",
-    SourceName.ITEM_TO_ITEM: "posts near those you just liked",
+    SourceName.IN_NETWORK: "the people whom the viewer follows",
+    SourceName.COLLABORATIVE: "people with the same taste",
+    SourceName.DEEP: "the viewer's recent actions",
+    SourceName.CONTENT: "the content of posts that the viewer liked",
+    SourceName.ITEM_TO_ITEM: "posts near those liked last",
     SourceName.TRENDING: "what is trending",
     SourceName.FRESH: "new posts",
-    SourceName.FOLLOWS_OF_FOLLOWS: "the people whom your follows follow",
+    SourceName.FOLLOWS_OF_FOLLOWS: "the people whom the viewer's follows follow",
     SourceName.CALLER: "the posts that were given to rank",
 }
 
@@ -73,39 +73,11 @@ def removal_text(word: str) -> str:
     return _REMOVALS.get(word, f"the rule {word} removed it")
 
 
-def explanation_text(explanation: Explanation, ahead: str | None) -> str:
-    """Say in some sentences where a post stands and why; `ahead` is the post one place ahead."""
-    if explanation.outcome == "removed":
-        return f"Not in this feed: {removal_text(explanation.removed_by or 'unknown')}."
-    if explanation.outcome == "not_a_candidate":
-        return (
-            "Not in this feed: no source found it for this viewer at that time, or it ranked "
-            "below the places that are recorded."
-        )
-    found = [_SOURCES.get(source, source) for source in explanation.sources]
-    place = (explanation.position or 0) + 1
-    sentences = [
-        f"At place {place} of this feed."
-        if explanation.outcome == "served"
-        else f"At place {place}, behind the part of this feed that was chosen place by place."
-    ]
-    if found:
-        sentences.append(f"It was found through {_listed(found)}.")
-    if ahead is not None:
-        sentences.append(_ahead_text(ahead, explanation.behind.get("value_before_selection")))
-    return " ".join(sentences)
+def source_text(word: str) -> str:
+    """Say what a source, or a family of models, goes by."""
+    return _SOURCES.get(word, word)
 
 
-def _ahead_text(ahead: str, margin: float | str | None) -> str:
-    if not isinstance(margin, float):
-        return f"{ahead} stands one place ahead."
-    if margin < 0:
-        return (
-            f"{ahead} stands one place ahead though it is worth {-margin:.3g} less: "
-            "authors and topics are spread over the feed."
-        )
-    return f"{ahead} stands one place ahead; it is worth {margin:.3g} more."
-
-
-def _listed(parts: list[str]) -> str:
+def listed(parts: Sequence[str]) -> str:
+    """Join parts with commas and an `and`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -31,7 +31,7 @@ def feed(
     now = Clock(load_settings().clock_offset_seconds * 1_000_000).now_us()
     with Workspace.open(folder, read_only=True) as workspace:
         person = viewer_id(workspace, viewer)
-        service = open_service(workspace, load_settings(), start=False)
+        service = open_service(workspace, load_settings().unhurried(), start=False)
         try:
             page = service.open(FeedQuery(FeedId(randbits(63)), UserId(person), now, limit))
         finally:

@@ -1,25 +1,29 @@
 """`headwater serve`: the feed API, with the ranker in process or as a supervised service."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from importlib import import_module
+from typing import Annotated, Final, Literal
 
 import typer
 
 from contracts.policy import Policy
 from contracts.settings import Settings, load_settings
-from features.workspace import Workspace
-from feed_api.app import create_app
-from feed_api.server import run_server
+from features.storage import WriterLock
+from feed_api.supervisor import Work, run_workers
 from pipelines.console import Home
 from pipelines.policies import find_policy
 from pipelines.ranker_process import ranker_running
-from serving.opening import open_service
+
+_PROCESS: Final = "pipelines.serve_process"
+"""Imported by name: the parent of several workers needs nothing of it, and starts the sooner."""
 
 
 def serve(
     home: Home = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that answer; one of them writes.")
+    ] = None,
     ranker: Annotated[
         Literal["in_process", "bentoml"] | None,
         typer.Option(help="Where the ensemble ranker runs; bentoml starts and supervises it."),
@@ -29,7 +33,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the feed API over HTTP until SIGTERM or Ctrl-C."""
-    settings = settings_with(home=home, host=host, port=port, ranker=ranker)
+    settings = settings_with(home=home, host=host, port=port, workers=workers, ranker=ranker)
     chosen = find_policy(policy, settings.home) if policy else None
     if settings.ranker == "bentoml":
         with ranker_running(settings):
@@ -45,9 +49,10 @@ def settings_with(**given: object) -> Settings:
 
 
 def _serve(settings: Settings, policy: Policy | None) -> None:
-    with Workspace.open(Path(settings.home)) as workspace:
-        feeds = open_service(workspace, settings, policy=policy)
-        try:
-            run_server(create_app(settings, workspace, feeds), settings.host, settings.port)
-        finally:
-            feeds.close()
+    if settings.workers == 1:
+        import_module(_PROCESS).serve_alone(settings, policy)
+        return
+    settings.home.mkdir(parents=True, exist_ok=True)
+    WriterLock(settings.home / "writer.lock").release()  # Conflict before anything has started
+    work = Work(f"{_PROCESS}:serve_among", (settings, policy))
+    run_workers(settings.workers, settings.home, (settings.host, settings.port), work)

@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-import numpy as np
 import typer
+from rich.markup import escape
+from rich.padding import Padding
 
 from contracts.errors import InvalidInput, NotFound
 from contracts.feed import Explanation
-from contracts.ids import UNKNOWN_ID, Namespace, feed_id_text, parse_feed_id
+from contracts.ids import UNKNOWN_ID, Namespace, parse_feed_id
 from contracts.settings import load_settings
 from features.workspace import Workspace
-from feed_api.platform.words import explanation_text
+from feed_api.platform.why import Why, why_of
 from pipelines.console import AsJson, Home, Reporter, home_of
 from serving.opening import open_service
 
@@ -21,7 +22,10 @@ def why(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Explain why a post stands where it stands in a feed, or why it is not there."""
+    """Explain why a post stands where it stands in a feed, or why it is not there.
+
+    What the feed's record does not hold is computed as things stand now, and it says so.
+    """
     report = Reporter(as_json)
     folder = home_of(home)
     feed = _feed_id(feed_id)
@@ -35,28 +39,36 @@ def why(
             found = service.explain(feed, None, post)
         finally:
             service.close()
-        ahead = _external(workspace, found)
-    sentence = explanation_text(found, ahead)
-    report.say(sentence, style="bold")
-    parts = [(name, f"{value:.6g}") for name, value in found.ledger.items()]
+        answer = why_of(workspace, found)
+    _print(report, answer, found)
+    report.finish(answer.body)
+
+
+def _print(report: Reporter, answer: Why, found: Explanation) -> None:
+    told = answer.told
+    report.say(answer.labels[found.post_id])
+    report.say(told.headline, style="bold")
+    for title, sentences in (
+        ("Why", told.why),
+        ("Why here", told.here),
+        ("Why not", told.why_not),
+        ("What would change it", told.change),
+        ("What is recorded", told.basis),
+    ):
+        if sentences:
+            report.say(f"\n{title}", style="bold cyan")
+            for sentence in sentences:
+                report.console.print(Padding(escape(sentence), (0, 0, 0, 2)))
+    report.say("")
+    if found.sources_now:
+        rows = [(s.source, s.rank, s.quota) for s in found.sources_now]
+        report.table("Where each source ranks it now", ("source", "rank", "it may give"), rows)
+    parts = [(name, f"{v:.6g}") for name, v in found.ledger.items() if v]
     if parts:
-        report.table("Ledger: terms, then multipliers, then lifts", ("part", "value"), parts)
-        chances = [(name, f"{value:.4g}") for name, value in found.probabilities.items()]
+        report.table("Ledger, in the order of its fold, without zeros", ("part", "value"), parts)
+    chances = [(name, f"{v:.4g}") for name, v in found.probabilities.items() if v]
+    if chances:
         report.table("Predicted (dwell in seconds)", ("action", "probability"), chances)
-    report.finish(
-        {
-            "feed_id": feed_id_text(found.feed_id),
-            "post_id": post_id,
-            "outcome": found.outcome,
-            "position": found.position,
-            "text": sentence,
-            "sources": list(found.sources),
-            "removed_by": found.removed_by,
-            "value": found.value,
-            "ledger": dict(found.ledger),
-            "probabilities": dict(found.probabilities),
-        }
-    )
 
 
 def _feed_id(text: str) -> int:
@@ -64,10 +76,3 @@ def _feed_id(text: str) -> int:
         return parse_feed_id(text)
     except ValueError as error:
         raise InvalidInput(str(error)) from error
-
-
-def _external(workspace: Workspace, found: Explanation) -> str | None:
-    ahead = found.behind.get("post_id")
-    if ahead is None:
-        return None
-    return workspace.ids.external(Namespace.POST, np.array([int(ahead)], dtype=np.int64))[0]

@@ -233,7 +233,7 @@ def test_seen_counts_impressions_only_from_the_wanted_number(site: SimpleNamespa
     assert twice.tolist() == [False, True, True, False]
     assert not site.cache.seen_mask(BOB, slots).any()
     assert not site.cache.seen_mask(12345, slots).any()
-    assert site.cache.impressions(slots[:3]).tolist() == [1.0, 2.0, 0.0]
+    assert site.cache.reception(slots[:3])[0].tolist() == [1.0, 2.0, 0.0]
 
 
 def test_trends_keep_their_order_long_after(site: SimpleNamespace) -> None:

@@ -62,6 +62,20 @@ def test_asof_join_equals_the_definition(
     assert got[:, 0] == pytest.approx(want, nan_ok=True)
 
 
+def test_asof_join_keeps_the_order_of_rows_and_columns() -> None:
+    """Columns of any number type, in chunks, with a null of their own; or no snapshot at all."""
+    first = snapshot_table([(1, 0, 0), (2, 0, 0)]).append_column("count", pa.array([10, 20]))
+    second = snapshot_table([(1, 5, 0)]).append_column("count", pa.array([None], pa.int64()))
+    snapshots = pa.concat_tables([first, second])
+    ids, times = np.array([2, 9, 1, 1]), np.array([3, 3, 9, 0])
+    got = asof_join(ids, times, snapshots, ["count", "value"], key="key")
+    want = [[20, 1], [np.nan, np.nan], [np.nan, 0], [10, 0]]
+    assert np.array_equal(got, want, equal_nan=True)
+    none = asof_join(ids, times, snapshots.slice(0, 0), ["count", "value"], key="key")
+    assert none.shape == (4, 2)
+    assert np.isnan(none).all()
+
+
 def test_asof_join_names_missing_columns() -> None:
     with pytest.raises(SchemaMismatch, match="lack the columns \\['other'\\]"):
         asof_join(np.array([1]), np.array([1]), snapshot_table([]), ["other"], key="key")

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from contracts.clock import SECOND_US, now_us
 from contracts.degrade import DegradeLevel, DegradeReason
 from contracts.errors import CursorExpired, NotFound
+from contracts.events import EventType
 from contracts.feed import (
     Explanation,
     FeedItem,
     FeedPage,
     Feeds,
+    Preview,
     RankedCandidates,
     ReasonCode,
 )
@@ -35,6 +37,7 @@ from feed_api.app import create_app
 from feed_api.database import home_url, open_database
 from feed_api.keys import Scope, create_key, revoke_key
 from feed_api.logs import json_logger
+from serving.feed_sums import FeedSums
 
 T = TypeVar("T")
 Ids = NDArray[np.int64]
@@ -110,6 +113,16 @@ class StaticFeeds:
             {"like": 0.5}, behind,
         )  # fmt: skip
 
+    def preview(self, viewer_id: int, wish: EventType, post_id: int) -> Preview:
+        feeds = [feed for feed, (owner, _) in self._snapshots.items() if owner == viewer_id]
+        if not feeds:
+            raise NotFound("there is no recorded feed of this viewer, or no such post")
+        ids = self._snapshots[feeds[-1]][1].tolist()
+        others = [other for other in ids if other != post_id]
+        first = wish in {EventType.MORE_OF_AUTHOR, EventType.MORE_OF_TOPIC}
+        changed = [post_id, *others] if first else [*others, post_id]
+        return Preview(feeds[-1], tuple(ids), tuple(changed))
+
     def wait_applied(self, seq: int, timeout_seconds: float) -> bool:
         del timeout_seconds
         return not self.stuck and self._workspace.log.last_seq >= seq
@@ -122,6 +135,7 @@ class StaticFeeds:
             "people": counts["people"],
             "applied_seq": self._workspace.log.last_seq,
             "source_yield": {"fresh": counts["posts"]},
+            "funnel": FeedSums().report().model_dump(),
         }
 
     def close(self) -> None:

@@ -18,6 +18,12 @@ class Operation(NamedTuple):
     scope: str
 
 
+_PARAMS = {
+    "read_feed": {"viewer": "ann"},
+    "preview_control": {"type": "fewer_of_author", "post": "p-1"},
+}
+
+
 @pytest.fixture(scope="module")
 def shared(make_api_of_module):
     return make_api_of_module(posts=1)
@@ -34,7 +40,7 @@ def operations(api) -> Iterator[Operation]:
 
 def call(api, operation: Operation, authorization: str | None):
     body = REQUESTS.get(operation.name)
-    params = {"viewer": "ann"} if operation.name == "read_feed" else None
+    params = _PARAMS.get(operation.name)
 
     async def send(client):
         client.headers.pop("authorization")
@@ -89,7 +95,7 @@ def test_a_key_with_the_scope_is_let_in(shared):
             answer = call(shared, operation, f"Bearer {shared.keys[scope]}")
             assert answer.status_code in {200, 201, 202, 204, 404}, (operation.name, scope)
         names.append(operation.name)
-    assert len(names) == 12
+    assert len(names) == 14
 
 
 def test_the_key_is_checked_before_the_body_is_read(shared):

@@ -5,6 +5,7 @@ import pytest
 
 from contracts.clock import now_us
 from contracts.errors import CursorExpired, NotFound
+from contracts.events import EventType
 from contracts.ids import UNKNOWN_ID, FeedId, Namespace, UserId
 from contracts.query import FeedQuery
 from serving.opening import open_service
@@ -81,6 +82,18 @@ def test_candidates_are_ordered_removed_or_left_out_never_made_up(world):
     assert len(ranked.values) == len(ranked.post_ids)
     none = world.feeds.rank(query(world), np.empty(0, dtype=np.int64))
     assert (len(none.post_ids), len(none.values)) == (0, 0)
+
+
+def test_a_wish_is_previewed_on_the_last_feed(world):
+    asked = query(world)
+    page = world.feeds.open(asked)
+    post = page.items[0].post_id
+    for wish in (EventType.FEWER_OF_TOPIC, EventType.MORE_OF_AUTHOR, EventType.RESET_CONTROLS):
+        found = world.feeds.preview(asked.viewer_id, wish, post)
+        assert found.feed_id == asked.feed_id
+        assert sorted(found.served) == sorted(found.otherwise)
+    with pytest.raises(NotFound):
+        world.feeds.preview(10**9, EventType.FEWER_OF_TOPIC, post)
 
 
 def test_every_served_post_can_be_explained(world):

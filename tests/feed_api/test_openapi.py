@@ -6,6 +6,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from contracts.funnel import FunnelReport
 from feed_api.access import REQUIRED_SCOPE, PlatformRoute
 from feed_api.platform import schemas
 from feed_api.platform.examples import ANSWERS, REQUESTS
@@ -14,6 +15,8 @@ from feed_api.problems import PROBLEM_TYPES
 MODELS = {
     "read_feed": schemas.FeedOut,
     "explain_post": schemas.WhyOut,
+    "preview_control": schemas.PreviewOut,
+    "read_funnel": FunnelReport,
     "rank_posts": schemas.RankOut,
     "post_events": schemas.EventsOut,
 }

@@ -98,7 +98,7 @@ def test_publish_evaluate_and_roll_back(
     done = last_json(capsys)
     assert done["bundle_id"] == found.bundle_id == champion_id(home)
     assert done["before"] == before
-    assert done["golden_requests"] == 5
+    assert done["golden_requests"] == 25
     assert done["registered"] is True
     with pytest.raises(Conflict, match="is the champion already"):
         publish_bundle(home, found.bundle_id)

@@ -25,8 +25,8 @@ def test_the_same_requests_give_equal_feeds_in_process_and_through_the_service(
     home = small_home_copy
     remote = Settings(
         home=home, ranker="bentoml", ranker_url=f"http://127.0.0.1:{free_port(18_900)}",
-        ranker_timeout_ms=10_000, source_deadline_ms=10_000.0,
-    )  # fmt: skip
+        ranker_timeout_ms=10_000,
+    ).unhurried()  # fmt: skip
     local = remote.model_copy(update={"ranker": "in_process"})
     at = now_us()
     with Workspace.open(home) as workspace, ranker_running(remote):
@@ -48,7 +48,7 @@ def test_an_unreachable_service_is_named_and_the_fixed_blend_answers(
 ) -> None:
     gone = Settings(
         home=small_home_copy, ranker="bentoml", ranker_url=f"http://127.0.0.1:{free_port(18_900)}",
-        source_deadline_ms=10_000.0,
+        source_deadline_ms=10_000.0, component_deadline_ms=10_000.0, feed_budget_ms=10_000.0,
     )  # fmt: skip
     with Workspace.open(small_home_copy) as workspace:
         service = open_service(workspace, gone, start=False)

@@ -8,18 +8,26 @@ import pytest
 from contracts.degrade import DegradeLevel, DegradeReason, RemovalReason, SourceName
 from contracts.errors import PipelineError
 from contracts.ids import FeedId, UserId
-from contracts.policy import Policy
+from contracts.policy import Exploration, Policy
 from contracts.query import FeedQuery
 from contracts.value import ledger
 from features.history import empty_histories
-from serving.candidates import AUTHOR, IN_NETWORK, POST_ID, SLOT, TOPIC
+from serving.candidates import (
+    AUTHOR,
+    IMPRESSIONS,
+    IN_NETWORK,
+    POSITIVES,
+    POST_ID,
+    SLOT,
+    TOPIC,
+)
 from serving.components import Fault, OnError, Scored
 from serving.context import QueryContext
 from serving.pipeline import FeedPipeline, StageFailed, Stages
 from serving.selection import SlateSelector
 
 QUERY = FeedQuery(FeedId(1), UserId(2), 1_000_000, 10)
-POLICY = Policy(name="p")
+POLICY = Policy(name="p", exploration=Exploration(temperature=0.0))
 _NO = np.empty(0, dtype=np.int64)
 
 
@@ -46,7 +54,10 @@ class Facts:
     name = "facts"
     fault = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
     reads = frozenset({SLOT})
-    writes = frozenset({POST_ID, AUTHOR, TOPIC, IN_NETWORK})
+    writes = frozenset({POST_ID, AUTHOR, TOPIC, IN_NETWORK, IMPRESSIONS, POSITIVES})
+
+    def neutral(self, rows):
+        return None
 
     def columns(self, context, candidates):
         slots = candidates[SLOT]
@@ -56,6 +67,8 @@ class Facts:
             AUTHOR: none,
             TOPIC: none,
             IN_NETWORK: np.zeros(len(slots), dtype=bool),
+            IMPRESSIONS: np.full(len(slots), 50.0, np.float32),
+            POSITIVES: np.zeros(len(slots), np.float32),
         }
 
 
@@ -95,7 +108,7 @@ STAGES = Stages(
     hydrators=[Facts()],
     filters=[Odd()],
     scorers=[Plain(), Fallback()],
-    selector=SlateSelector(),
+    selector=SlateSelector(lambda slots: np.zeros(len(slots), np.uint64)),
     capacity=lambda: 10,
 )
 
@@ -153,7 +166,7 @@ def test_an_error_that_knows_its_reason_names_it():
     [
         {"viewer": Breaks(Viewer())},
         {"hydrators": [Breaks(Facts())]},
-        {"selector": Breaks(SlateSelector())},
+        {"selector": Breaks(STAGES.selector)},
         {"scorers": [Breaks(Plain()), Breaks(Fallback())]},
     ],
 )

@@ -1,36 +1,65 @@
-"""Decision records survive: hot, sealed, and read back the same."""
+"""Decision records survive: hot, sealed, merged; old ones go; a kill is counted."""
+
+import subprocess
+import sys
+import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from contracts.clock import DAY_US, Clock, now_us
 from contracts.record import RECORD_SCHEMA
+from features.workspace import Workspace
+from serving.record_archive import DECISIONS, PAGES, RecordArchive, RecordsDamaged
+from serving.record_codec import record_digest, records_of, table_of, to_row
+from serving.record_keeping import RecordKeeper
 from serving.records import RecordStore
 from serving.snapshots import ServedLog, Snapshot, SnapshotCache
 
-LISTS = ("post_ids", "sources", "reason_refs", "removed_ids", "removed_reasons")
+START_US = 1_700_000_000_000_000
+LISTS = [f.name for f in RECORD_SCHEMA if pa.types.is_list(f.type) and f.name != "reasons"]
 
 
-def record(feed_id):
+def record(feed_id, **changes):
     generator = np.random.default_rng(feed_id)
     made = {
-        "record_version": 1, "feed_id": feed_id, "viewer_id": 5, "now": 1_700_000_000_000_000,
-        "bundle_id": "b", "policy_hash": "h", "log_seq": 9, "history_version": 3,
+        "record_version": 3, "feed_id": feed_id, "viewer_id": 5, "now": START_US,
+        "limit": 2, "bundle_id": "b", "policy_hash": "h", "log_seq": 9, "history_version": 3,
         "assignments": "{}", "level": "full", "reasons": ["unknown_viewer"],
-        "source_yield": "{}", "stage_us": "{}", "post_ids": generator.integers(0, 2**62, 4),
-        "slate": 2, "sources": np.array([1, 2, 3, 4], np.int32), "family_scores": b"\x00" * 12,
-        "features": b"f", "feature_hash": "x", "probabilities": b"p", "in_network": b"\x01\x00",
-        "cold_start": b"\x00\x00", "values": np.arange(4.0).tobytes(), "selection": b"s",
-        "reason_codes": ["following", "trending", "topic", "topic"],
-        "reason_refs": np.array([1, -1, 2, 2]), "removed_ids": np.array([8, 9]),
-        "removed_reasons": np.array([6, 6], np.int8),
+        "source_yield": "{}", "stage_us": "{}", "scorer": "ensemble",
+        "pool_ids": generator.integers(0, 2**62, 4), "authors": np.array([1, 2, -1, 3]),
+        "topics": np.array([4, -1, 4, 4]), "sources": np.array([1, 2, 3, 4], np.int32),
+        "in_network": np.array([True, False, True, True]), "cold_start": np.zeros(4, bool),
+        "author_shown": generator.random(4).astype(np.float16),
+        "topic_shown": np.full(4, np.nan, np.float16), "control": np.array([0, 1, -1, 0], np.int8),
+        "impressions": np.zeros(4, np.float32), "positives": np.zeros(4, np.float32),
+        "content_codes": generator.integers(0, 2**64, 4, dtype=np.uint64),
+        "features": generator.random(12).astype(np.float16), "feature_hash": "x",
+        "probabilities": generator.random(40).astype(np.float32),
+        "family_scores": np.empty(0, np.float16), "trend_ranks": np.empty(0, np.int32),
+        "slate": np.array([0, 2], np.int16), "propensities": np.array([0.9, 1.0], np.float32),
+        "kept_value": float(np.float32(0.99)), "reserve_ids": np.array([11, 12]),
+        "reserve_values": np.array([0.5, 0.25], np.float32),
+        "reason_codes": np.array([0, 1, 2, 2], np.int8), "reason_refs": np.array([1, -1, 2, 2]),
+        "removed_ids": np.array([8, 9]), "removed_reasons": np.array([6, 6], np.int8),
+        "removed_counts": "{}", "removed_rate": float(np.float32(0.7)), "blanked": 0,
+        "checksum": -7, **changes,
     }  # fmt: skip
-    assert made.keys() == set(RECORD_SCHEMA.names)
+    assert made.keys() | {"digest"} == set(RECORD_SCHEMA.names)
     return made
+
+
+def page(feed_id, offset=2, **changes):
+    return {
+        "feed_id": feed_id, "viewer_id": 5, "now": START_US + offset, "log_seq": 9,
+        "offset": offset, "posts": np.array([11, 12]), "gaps": 1, **changes,
+    }  # fmt: skip
 
 
 def same(left, right):
     return all(
-        np.array_equal(left[k], right[k]) if k in LISTS else left[k] == right[k] for k in left
+        left[k].tobytes() == right[k].tobytes() if k in LISTS else left[k] == right[k] for k in left
     )
 
 
@@ -41,27 +70,133 @@ def store(tmp_path):
     opened.close()
 
 
-def test_a_record_is_found_as_it_was_written_hot_and_sealed(store):
-    for feed_id in range(1, 6):
-        store.put(lambda k=feed_id: record(k))
+@pytest.fixture
+def log(tmp_path):
+    with Workspace.open(tmp_path / "home") as workspace:
+        yield workspace.log
+
+
+@pytest.fixture
+def keeper(store, log):
+    return RecordKeeper(store, log, 30, Clock(START_US - now_us()))
+
+
+def put(store, *records):
+    for one in records:
+        store.put(lambda made=one: made)
     assert store.flush()
+
+
+def test_a_record_is_found_as_it_was_written_hot_and_sealed(store, keeper):
+    put(store, *(record(feed_id) for feed_id in range(1, 6)))
     assert same(record(3), store.find(3))
-    assert store.seal() == 5
-    assert store.seal() == 0
-    assert same(record(3), store.find(3))
+    assert keeper.seal() == 5
+    assert keeper.seal() == 0
+    found = store.find(3)
+    assert same(record(3), found)
+    assert found["digest"] == record_digest(record(3), RECORD_SCHEMA)
     assert store.find(77) is None
 
 
-def test_sealing_keeps_the_newest_hot_and_loses_none(store):
-    for feed_id in range(1, 701):
-        store.put(lambda k=feed_id: {**record(k), "now": 1_700_000_000_000_000 + k})
-    assert store.flush()
-    assert store.seal(keep=100) == 600
+def test_a_row_is_the_same_in_sqlite_and_parquet():
+    rows = [to_row(record(feed_id), RECORD_SCHEMA) for feed_id in range(1, 4)]
+    for one, row in zip(records_of(table_of(rows, RECORD_SCHEMA).slice(1)), rows[1:], strict=True):
+        assert to_row(one, RECORD_SCHEMA) == row
+
+
+def test_sealing_keeps_the_newest_hot_and_loses_none(store, keeper):
+    put(store, *(record(k, now=START_US + k) for k in range(1, 701)))
+    assert keeper.seal(keep=100) == 600
     for feed_id in (1, 300, 600, 601, 700):
-        expected = {**record(feed_id), "now": 1_700_000_000_000_000 + feed_id}
-        assert same(expected, store.find(feed_id))
-    hot = store._database.execute("SELECT min(feed_id), count(*) FROM decisions").fetchone()
-    assert hot == (601, 100)
+        assert same(record(feed_id, now=START_US + feed_id), store.find(feed_id))
+    hot = store.archive.ask("SELECT min(feed_id), count(*) FROM decisions")
+    assert hot == [(601, 100)]
+    assert sorted(store.archive.ids().tolist()) == list(range(1, 701))
+
+
+def test_later_pages_stand_beside_their_record_and_follow_it(store, keeper):
+    put(store, record(1), record(2))
+    for offset in (4, 2):
+        store.put_page(lambda offset=offset: page(1, offset))
+    store.put_page(lambda: page(2))
+    assert store.flush()
+    assert [found["offset"] for found in store.find(1)["pages"]] == [2, 4]
+    keeper.seal()
+    store.put_page(lambda: page(1, 6, now=START_US + 9))
+    assert store.flush()
+    pages = store.find(1)["pages"]
+    assert [found["offset"] for found in pages] == [2, 4, 6]
+    assert pages[0]["posts"].tolist() == [11, 12]
+    assert pages[0]["gaps"] == 1
+    keeper.seal()
+    assert store.archive.hot_rows(PAGES) == 0
+    assert [found["offset"] for found in store.find(1)["pages"]] == [2, 4, 6]
+
+
+def test_records_go_by_the_day_and_small_files_become_one(store, keeper):
+    for day in (45, 31, 30, 0):
+        for feed_id in range(5):
+            put(store, record(day * 10 + feed_id, now=START_US - day * DAY_US))
+            keeper.seal()
+    put(store, record(999, now=START_US - 40 * DAY_US))
+    assert len(store.archive.parts()) == 20
+    assert keeper.compact() == 16
+    assert len(store.archive.parts()) == 4
+    assert len(list(store.archive.folder.glob("decisions-*"))) == 4
+    assert keeper.purge() == 11
+    assert {part.day for part in store.archive.parts()} == {"20231015", "20231114"}
+    assert store.find(450) is None
+    assert store.find(999) is None
+    assert same(record(302, now=START_US - 30 * DAY_US), store.find(302))
+
+
+def test_files_that_were_never_listed_go_and_a_new_database_takes_what_lies_there(
+    store, keeper, tmp_path
+):
+    put(store, record(1))
+    keeper.seal()
+    (listed,) = store.archive.folder.glob("decisions-*.parquet")
+    orphan = listed.with_name(listed.name.replace("-1", "-9"))
+    orphan.write_bytes(listed.read_bytes())
+    store.archive.folder.joinpath("decisions-v3-20231114-7.tmp").write_bytes(b"half")
+    store.archive.tidy()
+    assert list(store.archive.folder.glob("decisions-*")) == [listed]
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    listed.rename(moved / listed.name)
+    archive = RecordArchive(moved)
+    archive.tidy()
+    assert archive.ids().tolist() == [1]
+    archive.close()
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_looked_for_again(store, keeper):
+    for feed_id in range(4):
+        put(store, record(feed_id))
+        keeper.seal()
+    reading = store.archive.read(np.arange(4))
+    seen = next(reading).column("feed_id").to_pylist()
+    assert keeper.compact() == 3
+    seen += [feed_id for table in reading for feed_id in table.column("feed_id").to_pylist()]
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_a_flipped_byte_of_a_file_is_refused_or_moves_nothing(store, keeper, tmp_path):
+    put(store, *(record(feed_id) for feed_id in range(50)))
+    keeper.seal()
+    (path,) = store.archive.folder.glob("decisions-*.parquet")
+    raw = path.read_bytes()
+    end = len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")  # where the footer begins
+    refused = []
+    places = np.random.default_rng(5).choice(end, 200, replace=False)
+    for place in places.tolist():
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        try:
+            assert same(record(7), store.find(7))
+        except RecordsDamaged as error:
+            refused.append(str(error))
+    assert all(path.name in text for text in refused)
+    assert len(refused) > 0.8 * len(places)  # the others are statistics and names in page headers
 
 
 def test_queued_records_are_written_at_close_and_found_by_the_next_process(tmp_path):
@@ -71,7 +206,79 @@ def test_queued_records_are_written_at_close_and_found_by_the_next_process(tmp_p
     first.close()
     second = RecordStore(tmp_path)
     assert same(record(39), second.find(39))
+    assert second.lost == 0
     second.close()
+    assert not list(tmp_path.glob("due-*"))
+
+
+def test_a_record_that_cannot_be_made_is_lost_alone_and_counted(tmp_path):
+    store = RecordStore(tmp_path)
+    store.put(lambda: record(1, limit=None))
+    put(store, record(2))
+    assert store.lost == 1
+    assert store.find(2) is not None
+    store.close()
+    store = RecordStore(tmp_path)
+    assert store.lost == 1
+    store.close()
+
+
+SERVES = """
+import sys, time
+from pathlib import Path
+from serving.records import RecordStore
+store = RecordStore(Path(sys.argv[1]))
+pattern = store.find(1)
+del pattern["pages"]
+for feed_id in range(2, 10_000):
+    store.put(lambda k=feed_id: {**pattern, "feed_id": k})
+    print(feed_id, time.monotonic(), flush=True)
+    time.sleep(0.002)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.9, 1.3, 1.7])
+def test_a_killed_server_loses_less_than_a_second_and_the_loss_is_counted(tmp_path, after):
+    first = RecordStore(tmp_path)
+    put(first, record(1))
+    first.close()
+    child = subprocess.Popen(
+        [sys.executable, "-c", SERVES, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    told = [child.stdout.readline().split()]
+    deadline = time.monotonic() + after
+    while time.monotonic() < deadline:
+        told.append(child.stdout.readline().split())
+    child.kill()
+    killed = time.monotonic()
+    told.extend(line.split() for line in child.communicate()[0].splitlines())
+    served = {int(line[0]): float(line[1]) for line in told if len(line) == 2}
+    store = RecordStore(tmp_path)
+    kept = set(store.archive.ids().tolist())
+    missing = [at for feed_id, at in served.items() if feed_id not in kept]
+    assert kept >= {1, 2}
+    assert all(killed - at < 1.0 for at in missing)
+    assert len(missing) <= store.lost <= len(missing) + 1  # counted just before it was told
+    assert store.lost > 0
+    store.close()
+    again = RecordStore(tmp_path)
+    assert again.lost == store.lost  # once
+    again.close()
+
+
+def test_the_loss_of_a_process_that_lives_is_not_counted(tmp_path):
+    first = RecordStore(tmp_path)
+    first.put(lambda: record(1))
+    second = RecordStore(tmp_path)
+    assert second.lost == 0
+    first.close()
+    second.close()
+
+
+def test_kinds_name_their_columns():
+    assert DECISIONS.columns.startswith('"record_version", "feed_id"')
+    assert '"limit"' in DECISIONS.columns
 
 
 def snapshot(feed_id, viewer_id=1):

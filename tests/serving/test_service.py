@@ -22,7 +22,11 @@ from models.bundle import Bundle
 from models.manifest import MANIFEST_FILE, Manifest, file_checksum
 from serving.opening import open_service
 
-CALM = {"source_deadline_ms": 10_000.0}
+CALM = {
+    "source_deadline_ms": 10_000.0,
+    "component_deadline_ms": 10_000.0,
+    "feed_budget_ms": 10_000.0,
+}
 
 
 @pytest.fixture

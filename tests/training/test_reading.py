@@ -77,7 +77,7 @@ def test_unknown_posts_and_erased_people_are_left_out() -> None:
 
 def test_what_is_known_late_happens_late() -> None:
     rows = event_rows(log([(E.LIKE, 1, 5, 0)], known_after=HOUR_US), POSTS)
-    assert rows.times_us.tolist() == [T0 + HOUR_US]
+    assert rows.times_us.tolist() == [T0 + HOUR_US - 1]
 
 
 def test_an_action_is_credited_to_the_newest_impression_within_a_day() -> None:
