@@ -45,6 +45,11 @@ class LogFollower:
         """The log position up to which everything is applied."""
         return self._applied
 
+    @property
+    def healthy(self) -> bool:
+        """Say whether the log is followed, or was never to be; a dead thread serves stale feeds."""
+        return self._thread.ident is None or self._thread.is_alive() or self._stopping
+
     def start(self) -> None:
         """Start following."""
         self._thread.start()

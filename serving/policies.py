@@ -1,5 +1,6 @@
 """Policies that feeds were ranked with, kept by hash so that records can be read for ever."""
 
+from os import getpid
 from pathlib import Path
 
 from contracts.errors import NotFound
@@ -21,8 +22,10 @@ class PolicyShelf:
         """Write a policy down under its hash, once."""
         self._known[policy.hash] = policy
         path = self._folder / f"{policy.hash}.json"
-        if not path.exists():
-            path.write_bytes(policy.canonical())
+        if not path.exists():  # whole or not at all: several processes may write it
+            staging = path.with_suffix(f".{getpid()}.new")
+            staging.write_bytes(policy.canonical())
+            staging.replace(path)
 
     def hash_of(self, policy: Policy) -> str:
         """Give a policy's hash without computing it anew for each feed."""

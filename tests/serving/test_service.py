@@ -20,6 +20,7 @@ from contracts.tables import POSTS_SCHEMA
 from features.workspace import Workspace
 from models.bundle import Bundle
 from models.manifest import MANIFEST_FILE, Manifest, file_checksum
+from serving.follower import LogFollower
 from serving.opening import open_service
 
 CALM = {
@@ -333,3 +334,19 @@ def test_a_bundle_of_another_model_layout_is_refused_with_what_to_do(home):
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(), encoding="utf-8")
     with pytest.raises(BundleMismatch, match=r"another layout.*train again"):
         Bundle.load(folder)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_follower_whose_thread_died_is_not_healthy(workspace):
+    def broken(batch):
+        raise ValueError(f"{batch.num_rows} events cannot be applied")
+
+    follower = LogFollower(workspace.log, workspace.log.last_seq, broken)
+    assert follower.healthy
+    follower.start()
+    assert follower.healthy
+    workspace.log.append(event(viewers(workspace)[0], None, EventType.RESET_CONTROLS, 77))
+    assert not follower.wait_applied(workspace.log.last_seq, 1.0)
+    assert not follower.healthy
+    follower.stop()
+    assert follower.healthy  # it was told to end
