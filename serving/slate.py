@@ -8,6 +8,7 @@ so bounded slots bound the slate. Everything that is read here stands in the dec
 """
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -68,6 +69,11 @@ def decay_table(decay: float, floor: float, length: int) -> Floats:
     """Give the multiplier of the k-th repeat: (1 - floor) * decay^k + floor, k from 0; never 0."""
     table = (1.0 - floor) * decay ** np.arange(length, dtype=np.float64) + floor
     return np.maximum(table, _LEAST)
+
+
+def most_followed(slot: int, mix: Mix) -> int:
+    """Give the most followed rows that slots 0 to `slot` may hold: the bound, rounded up."""
+    return ceil(mix.followed_max * (slot + 1) - 1e-9)
 
 
 class _Repeats:
@@ -185,7 +191,7 @@ class _Filling:
             return (0, boundary, 1.0) if any_followed else (boundary, end, 1.0)
         if followed + 1 <= mix.followed_min * (slot + 1):
             return 0, boundary, 1.0
-        if followed + 1 > mix.followed_max * (slot + 1) + 1e-9:
+        if followed + 1 > most_followed(slot, mix):
             return boundary, end, 1.0
         share = followed / slot if slot else mix.followed_target
         return 0, end, 1.0 + mix.pull * (mix.followed_target - share)

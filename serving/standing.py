@@ -15,7 +15,7 @@ from contracts.value import Ledger
 from serving.decision import Decision, Record
 from serving.ledgers import Adjustments
 from serving.selection import choose_pool
-from serving.slate import Pool, Slate, decay_table
+from serving.slate import Pool, Slate, decay_table, most_followed
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -107,7 +107,7 @@ def standing(pool: Pool, policy: Policy, chosen: Rows) -> Standing:
     if (free & pool.followed).any() and (free & ~pool.followed).any():
         if followed + 1 <= mix.followed_min * (slot + 1):
             side = pool.followed
-        elif followed + 1 > mix.followed_max * (slot + 1) + 1e-9:
+        elif followed + 1 > most_followed(slot, mix):
             side = ~pool.followed
         else:
             share = followed / slot if slot else mix.followed_target

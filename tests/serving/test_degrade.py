@@ -47,7 +47,7 @@ def workspace(home):
 
 @pytest.fixture
 def service(home, workspace):
-    opened = open_service(workspace, Settings(home=home, source_deadline_ms=10_000.0), start=False)
+    opened = open_service(workspace, Settings(home=home).unhurried(), start=False)
     yield opened
     opened.close()
 

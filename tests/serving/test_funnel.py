@@ -40,7 +40,7 @@ def workspace(small_home, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def service(workspace):
-    settings = Settings(home=workspace.home, source_deadline_ms=10_000.0, recall_share=0.0)
+    settings = Settings(home=workspace.home, recall_share=0.0).unhurried()
     opened = open_service(workspace, settings, start=False)
     yield opened
     opened.close()

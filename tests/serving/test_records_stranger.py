@@ -37,7 +37,7 @@ CALM = {
     "component_deadline_ms": 10_000.0,
     "feed_budget_ms": 10_000.0,
 }
-KNOWN = {"json", "sys", "collections", "hashlib", "pathlib", "numpy", "pyarrow"}
+KNOWN = {"math", "json", "sys", "collections", "hashlib", "pathlib", "numpy", "pyarrow"}
 POLICIES = (
     Policy(name="drawn"),
     Policy(name="greedy", exploration=Exploration(temperature=0.0)),

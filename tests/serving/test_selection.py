@@ -199,3 +199,9 @@ def test_likeness_spreads_a_slate():
     twins = np.array([7, 7, ~np.uint64(7)], dtype=np.uint64)
     slate = SlateSelector(lambda slots: twins[slots]).select(_Context(policy), table, values).slate
     assert slate.tolist() == [0, 2, 1]
+
+
+def test_the_first_slot_may_take_a_followed_post():
+    drawn = [(2.0, -1, -1, True), (1.0, -1, -1, False), (0.5, -1, -1, False)]
+    _, _, selected = _select(drawn, exploration=GREEDY)
+    assert selected.slate[0] == 0

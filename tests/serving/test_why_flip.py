@@ -36,7 +36,7 @@ class World:
     def __init__(self, home, policy):
         self.policy = policy
         self.workspace = Workspace.open(home)
-        settings = Settings(home=home, source_deadline_ms=10_000.0)
+        settings = Settings(home=home).unhurried()
         self.service = open_service(self.workspace, settings, policy=policy, start=False)
         log = self.workspace.log.scan(columns=["viewer_id"]).column("viewer_id").to_numpy()
         self.people = np.unique(log).tolist()

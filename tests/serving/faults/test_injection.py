@@ -67,7 +67,7 @@ HOUR_US = 3600 * 10**6  # a feed an hour: what was served is not withheld any mo
 @pytest.fixture(scope="module")
 def service(small_home, tmp_path_factory):
     home = shutil.copytree(small_home, tmp_path_factory.mktemp("faults") / "home")
-    settings = Settings(home=home, source_deadline_ms=10_000.0)
+    settings = Settings(home=home).unhurried()
     with Workspace.open(home) as workspace:
         opened = open_service(workspace, settings, start=False)
         yield opened
