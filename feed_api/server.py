@@ -1,10 +1,11 @@
 """Runs an app under uvicorn: one worker, graceful end."""
 
 import signal
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from feed_api.logs import configure_logs
 from feed_api.state import ApiState
@@ -17,18 +18,7 @@ def run_server(app: FastAPI, host: str, port: int) -> None:
 
     Call it in the main thread.
     """
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+    config = server_config(app, GRACE_SECONDS, host=host, port=port)
     state: ApiState = app.state.api
     configure_logs(state.settings.log_level)
     # uvicorn sends itself the signal again once it has stopped, which would end the process before
@@ -39,6 +29,25 @@ def run_server(app: FastAPI, host: str, port: int) -> None:
     finally:
         for number, action in before.items():
             signal.signal(number, action)
+
+
+def server_config(
+    app: ASGIApp,
+    grace_seconds: int,
+    **more: Any,  # noqa: ANN401 - uvicorn's own options
+) -> uvicorn.Config:
+    """Say how every process of ours serves; `more` is where it listens."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=grace_seconds,
+        **more,
+    )
 
 
 def _ignore(_signal: int, _frame: object) -> None:

@@ -6,14 +6,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import ASGIApp
 
 from feed_api.forwarding import Forward, PrivateDoor
 from feed_api.seats import DRAIN_SECONDS
+from feed_api.server import server_config
 from feed_api.state import ApiState
 from feed_api.supervisor import Post
 
@@ -23,7 +23,7 @@ _KEEP_ALIVE_SECONDS: Final = 24 * 3600
 
 def serve_worker(app: FastAPI, post: Post) -> None:
     """Serve until SIGTERM, then finish the requests at hand; call it in the main thread."""
-    config = _config(app, lifespan="on")
+    config = server_config(app, DRAIN_SECONDS, lifespan="on")
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_serve(app, post))
 
@@ -33,14 +33,15 @@ async def _serve(app: FastAPI, post: Post) -> None:
     seat = post.seat
     door = Forward(app, state, seat)
     inner = _Server(
-        _config(
+        server_config(
             PrivateDoor(app, state.feeds),
+            DRAIN_SECONDS,
             lifespan="on",
             date_header=False,  # the outer server adds it
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
     )
-    outer = _Server(_config(door, lifespan="off"))
+    outer = _Server(server_config(door, DRAIN_SECONDS, lifespan="off"))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, outer.stop)
     async with asyncio.TaskGroup() as tasks:
         private = bind_private(seat.socket_path(seat.index))
@@ -83,17 +84,3 @@ def bind_private(path: Path) -> socket.socket:
     listener.bind(str(path))
     path.chmod(0o600)  # nobody can connect yet: it does not listen
     return listener
-
-
-def _config(app: ASGIApp, **more: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn's own options
-    return uvicorn.Config(
-        app,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-        **more,
-    )

@@ -22,14 +22,6 @@ from serving.snapshots import ServedLog
 
 _OF_EACH: Final = 8
 """People of each kind: cold, regular, heavy."""
-_CALM: Final = {
-    "ranker": "in_process",
-    "ranker_timeout_ms": 60_000,
-    "source_deadline_ms": 60_000.0,
-    "component_deadline_ms": 60_000.0,
-    "feed_budget_ms": 60_000.0,
-}
-"""One process, and no deadline: what is tried here is the bundle, not the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +38,8 @@ def replay_golden(home: Path, bundle_id: str, former: str | None = None) -> Gold
 
     BundleMismatch where one degrades. Nothing is served or recorded by it.
     """
-    settings = load_settings().model_copy(update=_CALM)
+    # One process and no deadline: what is tried here is the bundle, not the machine.
+    settings = load_settings().unhurried().model_copy(update={"ranker": "in_process"})
     with Workspace.open(home, read_only=True) as workspace:
         cache = FeatureCache.load(workspace)
         builder = RankingBuilder(cache, settings, EveryoneMaySee(), ServedLog())

@@ -131,10 +131,7 @@ class Decision:
         """Choose the slate of a pool as this feed's request would."""
         record = self.record
         page = int(record["limit"])
-        slate = fill_slate(pool, policy, record["feed_id"], record["viewer_id"], page)
-        if slate.kept_value < 1.0 - policy.exploration.budget:
-            return fill_slate(pool, policy, record["feed_id"], record["viewer_id"], 0)
-        return slate
+        return fill_slate(pool, policy, record["feed_id"], record["viewer_id"], page)
 
 
 def promise_of(probabilities: NDArray[np.float32], rows: int) -> NDArray[np.float32]:

@@ -53,8 +53,6 @@ class SlateSelector:
         rows = choose_pool(order, candidates[IN_NETWORK], cold, policy)
         pool = self._pool(candidates, values, cold, rows)
         slate = fill_slate(pool, policy, query.feed_id, query.viewer_id, query.limit)
-        if slate.kept_value < 1.0 - policy.exploration.budget:
-            slate = fill_slate(pool, policy, query.feed_id, query.viewer_id, 0)
         chosen = rows[slate.rows]
         left = np.ones(len(values), dtype=bool)
         left[chosen] = False

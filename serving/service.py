@@ -35,7 +35,7 @@ from serving.fallback import FallbackLadder
 from serving.follower import LogFollower
 from serving.funnel import Funnel
 from serving.lineup import Lineup, Ranking, RankingBuilder
-from serving.pipeline import FeedPipeline, Ranked, StageFailed
+from serving.pipeline import Ranked, StageFailed
 from serving.policies import PolicyShelf
 from serving.previews import preview_of, wished_key
 from serving.reasons import reasons_of
@@ -261,14 +261,6 @@ class FeedService:
 
     def _remembered(self, record: Mapping[str, Any]) -> Snapshot:
         return snapshot_from_record(record, self._policies.by_hash(record["policy_hash"]))
-
-    @property
-    def _runtime(self) -> Runtime:
-        return self._lineup.champion.runtime
-
-    @property
-    def _pipeline(self) -> FeedPipeline:
-        return self._lineup.champion.pipeline
 
     def _change_over(self, lineup: Lineup) -> None:
         """Serve another lineup from now on; called under the log lock."""

@@ -61,8 +61,14 @@ class Slate(NamedTuple):
 
 
 def fill_slate(pool: Pool, policy: Policy, feed_id: int, viewer_id: int, first_page: int) -> Slate:
-    """Choose the slate; the first `first_page` slots are drawn, the rest is greedy."""
-    return _Filling(pool, policy, feed_id, viewer_id).run(first_page)
+    """Choose the slate; the first `first_page` slots are drawn, the rest is greedy.
+
+    Nothing is drawn where the page would keep less than the policy's budget allows.
+    """
+    slate = _Filling(pool, policy, feed_id, viewer_id).run(first_page)
+    if slate.kept_value < 1.0 - policy.exploration.budget:
+        return _Filling(pool, policy, feed_id, viewer_id).run(0)
+    return slate
 
 
 def decay_table(decay: float, floor: float, length: int) -> Floats:

@@ -30,12 +30,6 @@ from serving.bundles import Share
 from serving.lineup import LAYER, Lineup, canary_layer
 from serving.opening import open_service
 
-CALM = {
-    "source_deadline_ms": 10_000.0,
-    "component_deadline_ms": 10_000.0,
-    "feed_budget_ms": 10_000.0,
-}
-
 
 @pytest.fixture
 def workspace(small_home_copy):
@@ -62,7 +56,7 @@ def other(bundles, champion):
 @pytest.fixture
 def service(workspace, monkeypatch):
     monkeypatch.setattr(serving.bundles, "POLL_SECONDS", 0.05)
-    opened = open_service(workspace, Settings(home=workspace.home, **CALM))
+    opened = open_service(workspace, Settings(home=workspace.home).unhurried())
     yield opened
     opened.close()
 
@@ -157,9 +151,11 @@ def test_bundles_change_under_load_without_a_failed_request(
     assert service.health()["bundles"]["refused"] == {}
     assert service.wait_applied(workspace.log.last_seq, 5.0)
     assert len(created) > 10
-    runtime = service._runtime
+    runtime = service._lineup.champion.runtime
     assert (runtime.rows_of(runtime.cache.posts.slots_of(np.array(created))) >= 0).all()
-    ranked = service._pipeline.run(query(viewers[0]), service._lineup.champion.policy)
+    ranked = service._lineup.champion.pipeline.run(
+        query(viewers[0]), service._lineup.champion.policy
+    )
     found = [*ranked.candidates["post_id"].tolist(), *ranked.removed.post_ids.tolist()]
     assert set(created[-50:]) <= set(found)
 
@@ -182,7 +178,7 @@ def test_the_change_itself_takes_well_under_five_milliseconds(bundles, champion,
 def test_what_served_before_leaves_memory(workspace, bundles, champion, other, service):
     """Without the collector's help: what is loaded is frozen, and a pause of it would be felt."""
     service.open(query(people(workspace)[0]))
-    before = ref(service._runtime)
+    before = ref(service._lineup.champion.runtime)
     gc.disable()
     try:
         point(bundles, "CHAMPION", other)
@@ -214,7 +210,7 @@ def test_the_first_bundle_takes_the_place_of_what_is_popular(
 ):
     monkeypatch.setattr(serving.bundles, "POLL_SECONDS", 0.05)
     (bundles / "CHAMPION").unlink()
-    bare = open_service(workspace, Settings(home=workspace.home, **CALM))
+    bare = open_service(workspace, Settings(home=workspace.home).unhurried())
     try:
         viewer = people(workspace)[0]
         assert DegradeReason.NO_BUNDLE in bare.open(query(viewer)).degrade_reasons
@@ -263,7 +259,7 @@ def test_a_canary_serves_its_share_the_same_people_and_says_so(
 
 def test_a_server_that_starts_serves_the_canary_at_once(workspace, bundles, champion, other):
     point(bundles, "CANARY", Share(other, 0.9).line)
-    started = open_service(workspace, Settings(home=workspace.home, **CALM))
+    started = open_service(workspace, Settings(home=workspace.home).unhurried())
     try:
         pages = [started.open(query(v, k)) for k, v in enumerate(people(workspace)[:20], 1)]
         assert {page.bundle_id for page in pages} == {champion, other}
@@ -345,7 +341,7 @@ def test_a_bundle_whose_feeds_degrade_stays_out(bundles, champion, service, monk
 
 def test_one_off_services_follow_nothing(workspace, bundles, champion, other):
     point(bundles, "CANARY", Share(other, 0.5).line)
-    opened = open_service(workspace, Settings(home=workspace.home, **CALM), start=False)
+    opened = open_service(workspace, Settings(home=workspace.home).unhurried(), start=False)
     try:
         pages = [opened.open(query(v, k)) for k, v in enumerate(people(workspace)[:20], 1)]
         assert {page.bundle_id for page in pages} == {champion}

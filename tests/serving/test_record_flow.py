@@ -38,7 +38,7 @@ def workspace(small_home_copy):
 
 @pytest.fixture
 def service(workspace):
-    opened = open_service(workspace, Settings(home=workspace.home, **CALM))
+    opened = open_service(workspace, Settings(home=workspace.home).unhurried())
     yield opened
     opened.close()
 
@@ -69,7 +69,7 @@ def test_a_feed_that_was_not_ranked_has_a_record_that_pages_and_replays(workspac
     assert first.level in {DegradeLevel.FOLLOWING, DegradeLevel.TRENDING}
     later = hurried.page(5, viewer, 20, 20)
     hurried.close()
-    calm = open_service(workspace, Settings(home=workspace.home, **CALM))
+    calm = open_service(workspace, Settings(home=workspace.home).unhurried())
     record = calm._records.find(5)
     assert record["scorer"] == "none"
     assert record["level"] == first.level
@@ -159,11 +159,11 @@ def test_who_comes_back_after_an_erasure_is_recorded_anew(workspace, service, mo
 def test_an_erasure_while_nothing_served_is_made_up_for_at_the_next_start(workspace, monkeypatch):
     monkeypatch.setattr(record_keeping, "_OTHERS_SECONDS", 0.0)
     viewer = people(workspace)[0]
-    first = open_service(workspace, Settings(home=workspace.home, **CALM))
+    first = open_service(workspace, Settings(home=workspace.home).unhurried())
     first.open(ask(viewer, 1))
     first.close()
     workspace.write(event(EventType.PERSON_ERASED, viewer), erased_people=[viewer])
-    second = open_service(workspace, Settings(home=workspace.home, **CALM))
+    second = open_service(workspace, Settings(home=workspace.home).unhurried())
     deadline = monotonic() + 20.0
     while second._records.find(1) is not None and monotonic() < deadline:
         sleep(0.1)

@@ -81,7 +81,7 @@ def records(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = Path(shutil.copytree(small_home, tmp_path_factory.mktemp("stranger") / "home"))
     with Workspace.open(home) as workspace:
         for round_, policy in enumerate(POLICIES):
-            settings = Settings(home=home, **CALM)
+            settings = Settings(home=home).unhurried()
             service = open_service(workspace, settings, policy=policy)
             people = service._cache.people.person_id[: 5 + round_].tolist()
             for feed in range(8):

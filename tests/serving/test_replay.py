@@ -22,11 +22,6 @@ from serving.records import RecordStore
 from serving.replay import counterfactual, replay
 from serving.shelves import Shelves
 
-CALM = {
-    "source_deadline_ms": 10_000.0,
-    "component_deadline_ms": 10_000.0,
-    "feed_budget_ms": 10_000.0,
-}
 POLICIES = [Policy(name="ensemble"), fixed_blend(), popular()]
 
 
@@ -56,7 +51,7 @@ def _impressions(viewer_id, post_ids, feed_id):
 
 
 def _serve(workspace, policy, feeds=range(1, 25)):
-    service = open_service(workspace, Settings(home=workspace.home, **CALM), policy=policy)
+    service = open_service(workspace, Settings(home=workspace.home).unhurried(), policy=policy)
     people = _people(workspace)
     for feed in feeds:
         page = service.open(

@@ -23,12 +23,6 @@ from models.manifest import MANIFEST_FILE, Manifest, file_checksum
 from serving.follower import LogFollower
 from serving.opening import open_service
 
-CALM = {
-    "source_deadline_ms": 10_000.0,
-    "component_deadline_ms": 10_000.0,
-    "feed_budget_ms": 10_000.0,
-}
-
 
 @pytest.fixture
 def home(small_home_copy):
@@ -43,7 +37,7 @@ def workspace(home):
 
 @pytest.fixture
 def service(workspace):
-    opened = open_service(workspace, Settings(home=workspace.home, **CALM))
+    opened = open_service(workspace, Settings(home=workspace.home).unhurried())
     yield opened
     opened.close()
 
@@ -91,7 +85,7 @@ def test_health_is_plain_data_after_a_feed(workspace, service):
 
 def test_the_same_query_gives_the_same_feed(workspace, service):
     viewer, at = viewers(workspace)[0], now_us()
-    other = open_service(workspace, Settings(home=workspace.home, **CALM), start=False)
+    other = open_service(workspace, Settings(home=workspace.home).unhurried(), start=False)
     try:
         assert other.open(query(viewer, at=at)) == service.open(query(viewer, at=at))
     finally:
@@ -139,7 +133,7 @@ def test_a_like_is_in_the_history_within_a_second(workspace, service):
     done = workspace.log.append(event(viewer, post, EventType.LIKE, 1))
     assert service.wait_applied(done.last_seq, 1.0)
     assert monotonic() - started < 1.0
-    runtime = service._runtime
+    runtime = service._lineup.champion.runtime
     history = runtime.cache.history(viewer)
     assert runtime.cache.posts.post_id[history.post_slots[0, -1]] == post
     assert post not in ids(service.open(query(viewer, feed_id=2, limit=100)))
@@ -149,9 +143,11 @@ def test_a_new_post_is_retrievable_within_a_second(workspace, service):
     viewer = viewers(workspace)[0]
     post, seq = create_post(workspace, "a brand new post", topic=0)
     assert service.wait_applied(seq, 1.0)
-    ranked = service._pipeline.run(query(viewer, feed_id=5), service._policies.current)
+    ranked = service._lineup.champion.pipeline.run(
+        query(viewer, feed_id=5), service._policies.current
+    )
     assert post in ranked.candidates["post_id"].tolist()
-    cache, runtime = service._runtime.cache, service._runtime
+    cache, runtime = service._lineup.champion.runtime.cache, service._lineup.champion.runtime
     slot = cache.posts.slots_of(np.array([post]))
     assert runtime.rows_of(slot)[0] >= 0
     assert cache.newest(1).tolist() == slot.tolist()
@@ -174,7 +170,7 @@ def test_a_deleted_post_leaves_feeds_and_later_pages_within_a_second(workspace, 
 def test_a_blocked_author_is_gone_in_both_directions(workspace, service):
     viewer = viewers(workspace)[0]
     page = service.open(query(viewer, feed_id=3, limit=20))
-    posts = service._runtime.cache.posts
+    posts = service._lineup.champion.runtime.cache.posts
     author = int(posts.author_ids(posts.slots_of(np.array(ids(page)[:1])))[0])
     done = workspace.log.append(event(author, None, EventType.BLOCK, 3, target=viewer))
     assert service.wait_applied(done.last_seq, 1.0)
@@ -214,7 +210,7 @@ def test_pages_survive_a_restart_and_expire(workspace, service):
     service.open(query(viewer, feed_id=9))
     expected = service.page(9, viewer, 20, 20)
     service._records.flush()
-    settings = Settings(home=workspace.home, **CALM)
+    settings = Settings(home=workspace.home).unhurried()
     again = open_service(workspace, settings, start=False)
     try:
         assert again.page(9, viewer, 20, 20).items == expected.items
@@ -234,7 +230,7 @@ class _Broken:
 
 
 def test_without_the_ranker_the_fixed_blend_answers(workspace, service):
-    service._pipeline._stages.scorers[0]._client = _Broken()
+    service._lineup.champion.pipeline._stages.scorers[0]._client = _Broken()
     page = service.open(query(viewers(workspace)[0]))
     assert page.level is DegradeLevel.FIXED_BLEND
     assert page.degrade_reasons == (DegradeReason.RANKER_FAILED,)
@@ -242,7 +238,7 @@ def test_without_the_ranker_the_fixed_blend_answers(workspace, service):
 
 
 def test_without_the_deep_family_the_rest_answers(workspace, service):
-    service._pipeline._stages.families[2]._family = "gone"
+    service._lineup.champion.pipeline._stages.families[2]._family = "gone"
     page = service.open(query(viewers(workspace)[0]))
     assert page.level is DegradeLevel.NO_DEEP
     assert page.degrade_reasons == (DegradeReason.DEEP_SOURCE_FAILED,)
@@ -251,7 +247,7 @@ def test_without_the_deep_family_the_rest_answers(workspace, service):
 def test_without_the_pipeline_the_ladder_answers(workspace, service):
     warm = viewers(workspace)[0]
     before = service.open(query(warm, feed_id=1))
-    service._pipeline._stages.viewer._runtime = _Broken()
+    service._lineup.champion.pipeline._stages.viewer._runtime = _Broken()
     cached = service.open(query(warm, feed_id=2))
     assert cached.level is DegradeLevel.CACHED
     assert ids(cached) == ids(before)
@@ -266,7 +262,9 @@ def test_without_the_pipeline_the_ladder_answers(workspace, service):
 
 
 def test_the_fixed_blend_policy_is_half_and_half_and_full(workspace, home):
-    blend = open_service(workspace, Settings(home=home, **CALM), policy=fixed_blend(), start=False)
+    blend = open_service(
+        workspace, Settings(home=home).unhurried(), policy=fixed_blend(), start=False
+    )
     try:
         page = blend.open(query(viewers(workspace)[0], limit=20))
         assert page.level is DegradeLevel.FULL
@@ -277,7 +275,7 @@ def test_the_fixed_blend_policy_is_half_and_half_and_full(workspace, home):
 
 def test_the_callers_own_candidates_are_ordered_and_removals_named(workspace, service):
     viewer = viewers(workspace)[0]
-    posts = service._runtime.cache.posts.post_id[:300]
+    posts = service._lineup.champion.runtime.cache.posts.post_id[:300]
     ranked = service.rank(query(viewer), posts)
     assert set(ranked.post_ids.tolist()) | set(ranked.removed) == set(posts.tolist())
     assert not set(ranked.post_ids.tolist()) & set(ranked.removed)
@@ -294,7 +292,7 @@ def test_a_long_list_of_candidates_loses_none(home, workspace):
         for post, name in zip(posts, names, strict=True)
     ]  # fmt: skip
     workspace.write(None, posts=pa.Table.from_pylist(rows, schema=POSTS_SCHEMA))
-    opened = open_service(workspace, Settings(home=home, **CALM), start=False)
+    opened = open_service(workspace, Settings(home=home).unhurried(), start=False)
     try:
         ranked = opened.rank(query(viewers(workspace)[0]), posts)
     finally:
@@ -303,14 +301,14 @@ def test_a_long_list_of_candidates_loses_none(home, workspace):
 
 
 def test_candidates_that_cannot_be_ranked_are_refused_as_unavailable(workspace, service):
-    service._pipeline._stages.viewer._runtime = _Broken()
+    service._lineup.champion.pipeline._stages.viewer._runtime = _Broken()
     with pytest.raises(Unavailable, match="could not be ranked"):
         service.rank(query(viewers(workspace)[0]), np.array([1]))
 
 
 def test_without_a_bundle_what_is_popular_is_served_and_said(home, workspace):
     (home / "bundles" / "CHAMPION").unlink()
-    bare = open_service(workspace, Settings(home=home, **CALM), start=False)
+    bare = open_service(workspace, Settings(home=home).unhurried(), start=False)
     try:
         page = bare.open(query(viewers(workspace)[0]))
         assert DegradeReason.NO_BUNDLE in page.degrade_reasons

@@ -197,10 +197,10 @@ def test_why_not_never_fails_for_random_posts(world):
 
 def test_every_source_ranks_a_post_where_it_finds_it(world):
     service = world.service
-    stages = service._pipeline._stages
+    stages = service._lineup.champion.pipeline._stages
     for viewer in world.people[:60:20]:
         query = FeedQuery(FeedId(99), UserId(viewer), now_us(), 20)
-        context = service._pipeline._query(query, world.policy, Trace())
+        context = service._lineup.champion.pipeline._query(query, world.policy, Trace())
         for source in stages.sources:
             listed = source.find(context, 10_000).tolist()
             wanted = {slot: place for place, slot in enumerate(listed, start=1)}
@@ -210,7 +210,7 @@ def test_every_source_ranks_a_post_where_it_finds_it(world):
             if not isinstance(source, FamilySource):
                 assert max(apart, default=0) == 0
             elif listed:  # FAISS adds in another order: posts of one score may change places
-                runtime, vector = service._runtime, context.vectors[source._family]
+                runtime, vector = service._lineup.champion.runtime, context.vectors[source._family]
                 rows = runtime.rows_of(np.array(listed))
                 exact = np.sort(runtime.tables[source._family].scores(rows, vector))[::-1]
                 for slot, rank in ranks.items():
@@ -357,7 +357,7 @@ class _Broken:
 
 
 def test_a_feed_that_was_not_ranked_says_what_it_was_made_of(opened):
-    opened.service._pipeline._stages.viewer._runtime = _Broken()
+    opened.service._lineup.champion.pipeline._stages.viewer._runtime = _Broken()
     page, _ = opened.feed(1)
     assert page.level in {DegradeLevel.FOLLOWING, DegradeLevel.TRENDING}
     found = opened.service.explain(1, None, page.items[4].post_id)
@@ -368,7 +368,7 @@ def test_a_feed_that_was_not_ranked_says_what_it_was_made_of(opened):
 
 def test_a_part_that_is_out_leaves_what_the_record_says(opened):
     _, record = opened.feed(1)
-    stages = opened.service._pipeline._stages
+    stages = opened.service._lineup.champion.pipeline._stages
     stages.scorers[0]._client = _Broken()
     found = opened.service.explain(1, None, int(record["reserve_ids"][-1]))
     assert (found.outcome, found.note, found.value_now) == ("reserve", "not_computed", None)
