@@ -25,10 +25,10 @@ from features.materialize import materialize
 from features.workspace import Workspace
 from pipelines.console import Reporter
 from pipelines.ingestion.ingest import ingest, open_dataset
-from serving.decision import Decision
 from serving.opening import open_service
-from serving.records import RecordStore
-from serving.slate import Pool, fill_slate
+from serving.records.writer import RecordStore
+from serving.stages.decision import Decision
+from serving.stages.slate import Pool, fill_slate
 from simulator.behaviour import Shown
 from simulator.world import World
 from training.config import small_config

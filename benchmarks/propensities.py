@@ -18,7 +18,7 @@ from scipy.stats import chi2, kstest
 
 from benchmarks.measure import finish
 from contracts.policy import ColdStart, Exploration, Policy, Selection
-from serving.slate import Pool, fill_slate
+from serving.stages.slate import Pool, fill_slate
 
 COLUMNS: Final = (
     "feeds", "draws", "paths_p50", "ks_p", "least_p", "page_value_worst", "page_value_mean",

@@ -35,8 +35,8 @@ from pipelines.console import Reporter
 from pipelines.ingestion.ingest import ingest, open_dataset
 from serving.bundles import CHAMPION_FILE, champion_folder
 from serving.opening import open_service
-from serving.record_keeping import RecordKeeper
-from serving.records import RecordStore
+from serving.records.keeping import RecordKeeper
+from serving.records.writer import RecordStore
 from serving.service import FeedService
 from simulator.world import World
 from training.config import small_config

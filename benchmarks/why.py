@@ -23,9 +23,9 @@ from contracts.query import FeedQuery
 from contracts.settings import load_settings
 from features.workspace import Workspace
 from feed_api.platform.why import why_of
-from serving.decision import Decision
 from serving.opening import open_service
 from serving.service import FeedService
+from serving.stages.decision import Decision
 
 COLUMNS = (
     "posts", "outcome", "explanations", "p50_ms", "p95_ms", "p99_ms", "max_ms", "cpu_p95_ms",

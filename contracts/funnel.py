@@ -1,6 +1,7 @@
 """What became of posts on their way into feeds: the funnel's report, as plain numbers.
 
-Made by `serving.funnel`, shown by the API and as metrics, judged by `serving.doctor`.
+Made by `serving.watching.funnel`, shown by the API and as metrics, judged by
+`serving.watching.doctor`.
 """
 
 from typing import Final

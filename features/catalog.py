@@ -12,6 +12,7 @@ from contracts.errors import InvalidInput, SchemaMismatch
 from contracts.ids import Namespace
 from contracts.tables import BLOCKS_SCHEMA, FOLLOWS_SCHEMA, PEOPLE_SCHEMA, POSTS_SCHEMA
 from features.identity import IdMap
+from features.sqlite_rows import stored_columns, table_of
 from features.storage import Database
 
 Ids = NDArray[np.int64]
@@ -171,10 +172,7 @@ class Catalog:
 
     def _read(self, query: str, values: tuple[object, ...], schema: pa.Schema) -> pa.Table:
         with self._database.snapshot() as connection:
-            rows = connection.execute(query, values).fetchall()
-        columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-        arrays = [_arrow(v, f.type) for f, v in zip(schema, columns, strict=True)]
-        return pa.table(arrays, schema=schema)
+            return table_of(connection.execute(query, values).fetchall(), schema)
 
 
 def _columns(table: pa.Table, schema: pa.Schema) -> list[list[object]]:
@@ -192,29 +190,7 @@ def _columns(table: pa.Table, schema: pa.Schema) -> list[list[object]]:
         if not field.nullable and rows.column(field.name).null_count:
             msg = f"column {field.name} has empty values"
             raise SchemaMismatch(msg)
-    return [_plain(rows.column(field.name), field.type) for field in schema]
-
-
-def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> list[object]:
-    if pa.types.is_timestamp(kind):
-        return list(column.cast(pa.int64()).to_pylist())
-    if pa.types.is_list(kind):
-        return [np.asarray(ids, dtype="<i8").tobytes() for ids in column.to_pylist()]
-    return list(column.to_pylist())
-
-
-def _arrow(values: Sequence[object], kind: pa.DataType) -> pa.Array:
-    """Turn one column of SQLite rows into Arrow."""
-    if pa.types.is_timestamp(kind):
-        return pa.array(values, pa.int64()).cast(kind)
-    if pa.types.is_boolean(kind):
-        return pa.array(values, pa.int8()).cast(kind)
-    if pa.types.is_list(kind):
-        blobs = [value for value in values if isinstance(value, bytes)]
-        ends = np.cumsum([0] + [len(blob) // 8 for blob in blobs], dtype=np.int32)
-        items = np.frombuffer(b"".join(blobs), dtype="<i8")
-        return pa.ListArray.from_arrays(pa.array(ends), pa.array(items))
-    return pa.array(values, kind)
+    return stored_columns(rows)
 
 
 def _plain_ids(ids: Ids | Sequence[int]) -> list[object]:

@@ -26,6 +26,7 @@ from features.segments import (
     remove_orphans,
     write_segments,
 )
+from features.sqlite_rows import stored_columns
 from features.storage import Database
 
 _EVENT_NAMES: Final = EVENT_SCHEMA.names
@@ -85,7 +86,7 @@ class EventLog:
             last = log_reading.last_seq(connection)
             fresh = self._fresh(connection, rows)
             if fresh.num_rows:
-                columns = [range(last + 1, last + 1 + fresh.num_rows), *_plain_columns(fresh)]
+                columns = [range(last + 1, last + 1 + fresh.num_rows), *stored_columns(fresh)]
                 connection.executemany(_INSERT, zip(*columns, strict=True))
         return Appended(fresh.num_rows, rows.num_rows - fresh.num_rows, last + fresh.num_rows)
 
@@ -214,14 +215,3 @@ def conform(events: pa.Table) -> pa.Table:
             msg = f"an event type is outside {int(min(EventType))}..{int(max(EventType))}"
             raise InvalidInput(msg)
     return rows.combine_chunks()
-
-
-def _plain_columns(rows: pa.Table) -> list[list[object]]:
-    """Turn EVENT_SCHEMA columns into what SQLite stores; times as integers."""
-    plain = []
-    for field in EVENT_SCHEMA:
-        column = rows.column(field.name)
-        if pa.types.is_timestamp(field.type):
-            column = column.cast(pa.int64())
-        plain.append(column.to_pylist())
-    return plain

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from contracts.errors import SchemaMismatch, Unavailable
 from contracts.events import LOG_SCHEMA, EventType
 from features.segments import Segment, integers_of, read_segment, sort_log, times_of
+from features.sqlite_rows import table_of
 
 Connection = sqlite3.Connection
 
@@ -76,20 +77,7 @@ def take_snapshot(
         "ORDER BY seq LIMIT ?",
         (after_seq, -1 if limit is None else limit),
     ).fetchall()
-    return Snapshot(root, segments, _outbox_table(rows))
-
-
-def _outbox_table(rows: list[tuple[object, ...]]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(LOG_SCHEMA)
-    arrays = []
-    for field, values in zip(LOG_SCHEMA, columns, strict=True):
-        if pa.types.is_timestamp(field.type):
-            arrays.append(pa.array(values, pa.int64()).cast(field.type))
-        elif pa.types.is_boolean(field.type):
-            arrays.append(pa.array(values, pa.int8()).cast(field.type))
-        else:
-            arrays.append(pa.array(values, field.type))
-    return pa.table(arrays, schema=LOG_SCHEMA)
+    return Snapshot(root, segments, table_of(rows, LOG_SCHEMA))
 
 
 def retry_replaced(read: Callable[[], pa.Table]) -> pa.Table:

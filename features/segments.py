@@ -1,6 +1,5 @@
 """Sealed parts of the event log: a Parquet file a month and batch, and sorted event id runs."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from contracts.events import LOG_SCHEMA
-from features.storage import sync_folder
+from features.storage import durable_file, sync_folder
 
 _ROW_GROUP: Final = 131_072
 
@@ -30,18 +29,14 @@ class Segment:
     max_us: int
 
 
-def times_of(table: pa.Table, column: str) -> NDArray[np.int64]:
-    """Give a timestamp column as int64 microseconds [n]."""
-    return integers_of(table, column, cast=True)
-
-
-def integers_of(table: pa.Table, column: str, *, cast: bool = False) -> NDArray[np.int64]:
-    """Give an integer column without nulls as int64 [n]."""
-    values = table.column(column)
-    if cast:
-        values = values.cast(pa.int64())
-    numbers: NDArray[np.int64] = values.to_numpy().astype(np.int64, copy=False)
+def integers_of(table: pa.Table, column: str) -> NDArray[np.int64]:
+    """Give an integer or time column without nulls as int64 [n]; times are microseconds."""
+    numbers: NDArray[np.int64] = table.column(column).cast(pa.int64()).to_numpy()
     return numbers
+
+
+times_of: Final = integers_of
+"""The same, where a column holds times."""
 
 
 def sort_log(table: pa.Table) -> pa.Table:
@@ -75,13 +70,8 @@ def _write_one(root: Path, month: str, rows: pa.Table) -> Segment:
     folder = root / f"month={month}"
     folder.mkdir(exist_ok=True)
     path = folder / f"seg-{low}-{high}-{len(seqs)}.parquet"
-    part = folder / f".tmp-{path.name}"
-    with part.open("wb") as file:
+    with durable_file(path) as file:
         pq.write_table(rows, file, compression="zstd", row_group_size=_ROW_GROUP)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(folder)
     relative = str(path.relative_to(root))
     return Segment(relative, month, len(seqs), low, high, int(times[0]), int(times[-1]))
 
@@ -125,13 +115,8 @@ class EventIdRuns:
             merged.sort(kind="stable")
             replaced.append(path)
         path = f"ids-{name}-{len(merged)}.npy"
-        part = self._root / f".tmp-{path}"
-        with part.open("wb") as file:
+        with durable_file(self._root / path) as file:
             np.save(file, merged)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._root / path)
-        sync_folder(self._root)
         return path, len(merged), replaced
 
     def adopt(self, path: str, replaced: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from contracts.errors import Conflict, NotFound
 
@@ -250,9 +250,16 @@ def check_layout(home: Path, *, create: bool) -> None:
 
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a file so that a crash leaves the old or the new content, never a part."""
+    with durable_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def durable_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that is on disk, whole and in its place, when the block has ended."""
     part = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     with part.open("wb") as file:
-        file.write(data)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
@@ -266,9 +273,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def sync_file(path: Path) -> None:
-    """Make what was written to a file durable."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -7,7 +7,6 @@ so that a request is passed on once at most, and no header says so that somebody
 """
 
 import asyncio
-from time import monotonic
 from typing import Final
 
 import orjson
@@ -22,15 +21,13 @@ from feed_api.merging import merged_metrics
 from feed_api.peers import Answer, Peer, give, plain_request, request_bytes
 from feed_api.problems import TooLarge, problem_response
 from feed_api.seats import RANK_PATH, WRITER, Seat, asks_why
-from feed_api.state import ApiState
+from feed_api.state import APPLIED_SECONDS, ApiState, applied
 from serving.breakers import Breaker
 
 READ_SECONDS: Final = 2.0
 """A worker that lets a reader wait longer is left alone: another answers."""
 WRITE_SECONDS: Final = 15.0
-APPLIED_SECONDS: Final = 1.0
 APPLIED_PATH: Final = "/applied"
-_POLL_SECONDS: Final = 0.005
 _BREAKER: Final = (3, 1.0)
 _READS: Final = ("GET", "HEAD", "OPTIONS")
 
@@ -220,16 +217,6 @@ class PrivateDoor:
             await give(Answer(200 if known else 503, [(b"content-length", b"0")], b""), send)
         else:
             await self._app(scope, receive, send)
-
-
-async def applied(feeds: Feeds, seq: int) -> bool:
-    """Wait until feeds know of a place in the log; False at the time-out."""
-    end = monotonic() + APPLIED_SECONDS
-    while not feeds.wait_applied(seq, 0.0):
-        if monotonic() > end:
-            return False
-        await asyncio.sleep(_POLL_SECONDS)
-    return True
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

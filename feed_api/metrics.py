@@ -29,7 +29,7 @@ _GAUGES: Final = {
 }
 _COUNTERS: Final = {
     "records_written": "Decision records that are stored.",
-    "records_lost": "Decision records that could not be stored.",
+    "records_lost_here": "Decision records dropped, or found lost after a crash, by this process.",
 }
 
 
@@ -54,7 +54,8 @@ class FeedHealthCollector(Collector):
         for name, text in _COUNTERS.items():
             value = health.get(name)
             if isinstance(value, int | float):
-                yield CounterMetricFamily(f"headwater_{name}", text, value=float(value))
+                word = name.removesuffix("_here")
+                yield CounterMetricFamily(f"headwater_{word}", text, value=float(value))
         yields = health.get("source_yield")
         yield _counter(
             "source_candidates", "Candidates that each source gave.", "source",

@@ -1,6 +1,9 @@
 """What one app holds while it runs, and how a request gets at it."""
 
+import asyncio
 from dataclasses import dataclass
+from time import monotonic
+from typing import Final
 
 from starlette.requests import Request
 from structlog.typing import FilteringBoundLogger
@@ -14,6 +17,9 @@ from feed_api.idempotency import AnswerStore
 from feed_api.keys import KeyRing
 from feed_api.lanes import Lane
 from feed_api.metrics import Metrics
+
+APPLIED_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +43,16 @@ def api_state(request: Request) -> ApiState:
     """Give the parts of the app that a request came to."""
     state: ApiState = request.app.state.api
     return state
+
+
+async def applied(feeds: Feeds, seq: int) -> bool:
+    """Wait until feeds know of a place in the log; False at the time-out.
+
+    It looks again and again instead of waiting in a thread: waiters cost nothing so.
+    """
+    end = monotonic() + APPLIED_SECONDS
+    while not feeds.wait_applied(seq, 0.0):
+        if monotonic() > end:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+    return True

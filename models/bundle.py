@@ -100,7 +100,7 @@ class Bundle:
             for path in sorted(staging.rglob("*"))
             if path.is_file()
         }
-        manifest = self.manifest.model_copy(update={"files": files})
+        manifest = self.manifest.model_copy(update={"files": files, "policy": _stated(self.policy)})
         manifest = manifest.model_copy(update={"bundle_id": manifest.identity()})
         text = manifest.model_dump_json(indent=2)
         (staging / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
@@ -176,6 +176,11 @@ def build_index(vectors: FloatArray, seed: int = 0) -> faiss.Index:
         index.train(known)
     index.add_with_ids(known, rows)
     return index
+
+
+def _stated(policy: Policy) -> Policy:
+    """Give the policy with every choice stated, defaults too, as the manifest writes it."""
+    return Policy.model_validate_json(policy.model_dump_json())
 
 
 def _write_parts(bundle: Bundle, folder: Path) -> None:

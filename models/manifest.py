@@ -73,12 +73,16 @@ class Manifest(_Part):
     """Relative path -> BLAKE2b of its bytes."""
 
     def identity(self) -> str:
-        """Derive the bundle id from what decides a feed: the files, features, blend, policy."""
+        """Derive the bundle id from what decides a feed: the files, features, blend, policy.
+
+        Of the policy, what the manifest states: a choice that only a later version knows, at its
+        default, changes no bundle's id.
+        """
         parts = {
             "files": dict(self.files),
             "feature_hash": self.feature_hash,
             "blend": dict(self.blend),
-            "policy": self.policy.hash,
+            "policy": self.policy.model_dump(mode="json", exclude_unset=True),
         }
         return blake2b(dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 

@@ -25,11 +25,11 @@ from features.views import FEATURE_HASH
 from features.workspace import Workspace
 from models.bundle import Bundle
 from serving.bundles import champion_folder
-from serving.doctor import Observed
-from serving.feed_sums import RECORD_COLUMNS, WINDOW, FeedFacts, FeedSums
-from serving.record_archive import RecordArchive
-from serving.record_codec import from_row
-from serving.record_counts import lost_so_far
+from serving.records.archive import RecordArchive
+from serving.records.codec import from_row
+from serving.records.counts import lost_so_far
+from serving.watching.doctor import Observed
+from serving.watching.feed_sums import RECORD_COLUMNS, WINDOW, FeedFacts, FeedSums
 
 SETTLE_SECONDS: Final = 1.5
 """A record is on disk within a second: one that is still missing after this is lost."""

@@ -14,11 +14,11 @@ from contracts.settings import load_settings
 from features.caches import FeatureCache
 from features.workspace import Workspace
 from models.bundle import Bundle
-from serving.filters import EveryoneMaySee
 from serving.lineup import Ranking, RankingBuilder
 from serving.pipeline import Ranked, StageFailed
-from serving.shadow import difference
 from serving.snapshots import ServedLog
+from serving.stages.filters import EveryoneMaySee
+from serving.watching.shadow import difference
 
 _OF_EACH: Final = 8
 """People of each kind: cold, regular, heavy."""

@@ -1,6 +1,8 @@
 """Commands that are imported when they are run, so that `--help` stays instant."""
 
+import re
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple
 
 import typer
@@ -20,6 +22,14 @@ class CommandRow(NamedTuple):
     """One line for the list of commands."""
     panel: str
     """Heading under which the list shows it."""
+
+
+def first_line(target: str) -> str:
+    """Read what `module:function` in `commands` says of itself, without importing the module."""
+    module, function = target.split(":")
+    source = (Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8")
+    found = re.search(rf'^def {function}\(.*?"""(.+?)(?:"""|\n)', source, re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
 
 
 class LazyCommand(TyperCommand):

@@ -76,7 +76,7 @@ class _Supervisor:
             "OMP_NUM_THREADS": "1",
         }
         command = [
-            sys.executable, "-m", "bentoml", "serve", "serving.ranker_service:RankerService",
+            sys.executable, "-m", "bentoml", "serve", "serving.rankers.service:RankerService",
             "--host", address.hostname or "127.0.0.1", "--port", str(address.port or 80),
         ]  # fmt: skip
         return subprocess.Popen(command, env=environment, stdout=sys.stderr)  # noqa: S603 - our own command

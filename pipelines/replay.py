@@ -15,11 +15,11 @@ from threadpoolctl import threadpool_limits
 
 from contracts.errors import HeadwaterError, NotFound
 from contracts.ids import feed_id_text
-from serving.decision import Decision
-from serving.record_archive import DECISIONS, GROUP_ROWS, Part, RecordArchive, layout
-from serving.record_codec import records_of, table_of
-from serving.replay import Record, replay
+from serving.proof.replay import Record, replay
+from serving.records.archive import DECISIONS, GROUP_ROWS, Part, RecordArchive, layout
+from serving.records.codec import records_of, table_of
 from serving.shelves import Shelves
+from serving.stages.decision import Decision
 
 OUTCOMES: Final = ("identical", "within_tolerance", "different", "fallback", "erased")
 _EXAMPLES: Final = 5

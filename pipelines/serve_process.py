@@ -14,7 +14,7 @@ from feed_api.server import run_server
 from feed_api.supervisor import Post
 from feed_api.workers import serve_worker
 from serving.opening import open_service
-from serving.record_archive import RecordArchive
+from serving.records.archive import RecordArchive
 
 
 def serve_alone(settings: Settings, policy: Policy | None) -> None:

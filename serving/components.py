@@ -14,7 +14,7 @@ from contracts.settings import Settings
 from contracts.value import Ledger
 from serving.candidates import Candidates, Column
 from serving.context import QueryContext
-from serving.slate import Pool, Slate
+from serving.stages.slate import Pool, Slate
 
 
 class OnError(StrEnum):

@@ -12,11 +12,11 @@ from contracts.degrade import DEGRADE_ORDER, DegradeLevel, DegradeReason
 from contracts.feed import ReasonCode
 from contracts.query import FeedQuery
 from serving.components import Fault, OnError
-from serving.filters import AccessRule
 from serving.pipeline import StageRunner
 from serving.runtime import Runtime
 from serving.snapshots import Snapshot, SnapshotCache
-from serving.sources import newest_of
+from serving.stages.filters import AccessRule
+from serving.stages.sources import newest_of
 from serving.trace import Trace
 
 Slots = NDArray[np.int64]

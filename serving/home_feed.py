@@ -6,17 +6,17 @@ does when it fails is declared at the stage.
 """
 
 from models.base import Family
-from serving import filters, sources
 from serving.components import Deadlines
-from serving.hydrators import FamilyScoreHydrator, PostHydrator
 from serving.pipeline import FeedPipeline, Stages
-from serving.query_hydrators import FamilyHydrator, ViewerHydrator
-from serving.ranker import RankerClient
+from serving.rankers.base import RankerClient
 from serving.runtime import Runtime
-from serving.scorers import EnsembleScorer, FixedBlendScorer, VelocityScorer
-from serving.selection import SlateSelector
 from serving.snapshots import ServedLog
-from serving.viewer_state import ViewerStateHydrator
+from serving.stages import filters, sources
+from serving.stages.hydrators import FamilyScoreHydrator, PostHydrator
+from serving.stages.query_hydrators import FamilyHydrator, ViewerHydrator
+from serving.stages.scorers import EnsembleScorer, FixedBlendScorer, VelocityScorer
+from serving.stages.selection import SlateSelector
+from serving.stages.viewer_state import ViewerStateHydrator
 
 
 def home_feed(

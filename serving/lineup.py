@@ -15,13 +15,13 @@ from experiments.assignment import BUCKETS, Arm, Layer
 from features.caches import FeatureCache
 from models.bundle import Bundle
 from serving.components import Deadlines
-from serving.filters import AccessRule
 from serving.home_feed import home_feed
 from serving.pipeline import FeedPipeline
-from serving.ranker import NoRanker, Ranker, RankerClient
-from serving.ranker_remote import RemoteRanker
+from serving.rankers.base import NoRanker, Ranker, RankerClient
+from serving.rankers.remote import RemoteRanker
 from serving.runtime import Runtime
 from serving.snapshots import ServedLog
+from serving.stages.filters import AccessRule
 
 LAYER: Final = "bundle"
 CANARY, CHAMPION = "canary", "champion"

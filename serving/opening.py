@@ -12,12 +12,12 @@ from features.caches import FeatureCache
 from features.workspace import Workspace
 from models.bundle import Bundle
 from serving.bundles import champion_folder
-from serving.filters import AccessRule, EveryoneMaySee
 from serving.lineup import RankingBuilder
 from serving.policies import PolicyShelf
-from serving.records import RecordStore
+from serving.records.writer import RecordStore
 from serving.service import FeedService, Parts
 from serving.snapshots import ServedLog
+from serving.stages.filters import AccessRule, EveryoneMaySee
 
 
 def open_service(

@@ -29,7 +29,7 @@ from serving.components import (
     Source,
 )
 from serving.context import QueryContext
-from serving.query_hydrators import FamilyHydrator, ViewerHydrator
+from serving.stages.query_hydrators import FamilyHydrator, ViewerHydrator
 from serving.trace import Trace
 
 T = TypeVar("T")

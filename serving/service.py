@@ -30,28 +30,28 @@ from features.event_arrays import int_column
 from features.workspace import Workspace
 from serving.bundles import BundleWatcher
 from serving.candidates import POST_ID, SLOT, SOURCES, Candidates
-from serving.explain import explain_post
 from serving.fallback import FallbackLadder
 from serving.follower import LogFollower
-from serving.funnel import Funnel
 from serving.lineup import Lineup, Ranking, RankingBuilder
 from serving.pipeline import Ranked, StageFailed
 from serving.policies import PolicyShelf
-from serving.previews import preview_of, wished_key
+from serving.proof.explain import explain_post
+from serving.proof.previews import preview_of, wished_key
+from serving.proof.why_not import Looker
 from serving.reasons import reasons_of
-from serving.record_builder import (
+from serving.records.builder import (
     fallback_record,
     page_record,
     record_of,
     snapshot_from_record,
     snapshot_of,
 )
-from serving.record_keeping import RecordKeeper
-from serving.records import RecordStore
+from serving.records.keeping import RecordKeeper
+from serving.records.writer import RecordStore
 from serving.runtime import Runtime
-from serving.shadow import Shadow
 from serving.snapshots import Snapshot, SnapshotCache
-from serving.why_not import Looker
+from serving.watching.funnel import Funnel
+from serving.watching.shadow import Shadow
 
 _log = structlog.get_logger(__name__)
 
@@ -229,6 +229,7 @@ class FeedService:
             "ranker_healthy": champion.ranker.healthy(),
             "records_written": self._records.written,
             "records_lost": self._records.lost,
+            "records_lost_here": self._records.lost_here,
             "open_breakers": list(champion.pipeline.open_breakers),
             "funnel": self._funnel.report(champion, self._follower.applied_seq).model_dump(),
             "source_yield": {str(name): int(rows) for name, rows in self._yield.items()},

@@ -1,48 +1,34 @@
 """Routes of the platform API: they translate between HTTP and the services, and decide nothing."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from secrets import token_bytes
-from time import monotonic
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from contracts.feed import Feeds
 from contracts.funnel import FunnelReport
 from feed_api.access import PlatformRoute
-from feed_api.platform import entities, events, service
+from feed_api.platform import entities, events, schemas, service
 from feed_api.platform.entities import Written
-from feed_api.platform.schemas import (
-    BlockParams,
-    EventBatch,
-    EventsOut,
-    ExternalId,
-    FeedOut,
-    FeedParams,
-    PersonIn,
-    PostIn,
-    PreviewOut,
-    PreviewParams,
-    RankIn,
-    RankOut,
-    WaitParams,
-    WhyOut,
-)
-from feed_api.state import api_state
+from feed_api.platform.schemas import PersonIn, PostIn, WaitParams
+from feed_api.state import ApiState, api_state, applied
 
-WAIT_SECONDS: Final = 1.0
-_POLL_SECONDS: Final = 0.01
+_PRIVATE: Final = {"Cache-Control": "private, no-store"}
 
 router: Final = APIRouter(prefix="/v1/platform", route_class=PlatformRoute, tags=["platform"])
 
-Id = Annotated[ExternalId, Path(description="External id; one with a `/` in it can not be named.")]
+Id = Annotated[
+    schemas.ExternalId, Path(description="External id; one with a `/` in it can not be named.")
+]
+Wait = Annotated[WaitParams, Query()]
+Block = Annotated[schemas.BlockParams, Query()]
 
 
-@router.get("/feed", operation_id="read_feed", response_model=FeedOut)
-async def read_feed(request: Request, params: Annotated[FeedParams, Query()]) -> Response:
+@router.get("/feed", operation_id="read_feed", response_model=schemas.FeedOut)
+async def read_feed(request: Request, params: Annotated[schemas.FeedParams, Query()]) -> Response:
     """Rank a feed for a viewer, or give the next page of one.
 
     A viewer whom nobody knows gets a feed too. `next` goes into `cursor` for the next page, which
@@ -51,29 +37,30 @@ async def read_feed(request: Request, params: Annotated[FeedParams, Query()]) ->
     api = api_state(request)
     answer = await api.feed_lane.run(service.read_feed, api, params, api.clock.now_us())
     api.metrics.feed(answer.page)
-    headers = {"Cache-Control": "private, no-store"}
+    headers = dict(_PRIVATE)
     if answer.next_cursor is not None:
         query = {"viewer": params.viewer, "limit": params.limit, "cursor": answer.next_cursor}
         headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
     return Response(answer.body, media_type="application/json", headers=headers)
 
 
-@router.get("/feed/{feed_id}/why/{post_id}", operation_id="explain_post", response_model=WhyOut)
+@router.get(
+    "/feed/{feed_id}/why/{post_id}", operation_id="explain_post", response_model=schemas.WhyOut
+)
 async def explain_post(request: Request, feed_id: str, post_id: Id) -> Response:
     """Explain why a post stands where it stands in a feed, or why it is not there."""
     api = api_state(request)
     body = await api.feed_lane.run(service.explain_post, api, feed_id, post_id)
-    headers = {"Cache-Control": "private, no-store"}
-    return Response(body, media_type="application/json", headers=headers)
+    return Response(body, media_type="application/json", headers=_PRIVATE)
 
 
 @router.get(
     "/people/{person_id}/controls/preview",
     operation_id="preview_control",
-    response_model=PreviewOut,
+    response_model=schemas.PreviewOut,
 )
 async def preview_control(
-    request: Request, person_id: Id, params: Annotated[PreviewParams, Query()]
+    request: Request, person_id: Id, params: Annotated[schemas.PreviewParams, Query()]
 ) -> Response:
     """Show how a wish to see more or fewer of a post's author or topic would change a feed.
 
@@ -81,12 +68,11 @@ async def preview_control(
     """
     api = api_state(request)
     body = await api.feed_lane.run(service.preview_control, api, person_id, params)
-    headers = {"Cache-Control": "private, no-store"}
-    return Response(body, media_type="application/json", headers=headers)
+    return Response(body, media_type="application/json", headers=_PRIVATE)
 
 
-@router.post("/rank", operation_id="rank_posts", response_model=RankOut)
-async def rank_posts(request: Request, wanted: RankIn) -> Response:
+@router.post("/rank", operation_id="rank_posts", response_model=schemas.RankOut)
+async def rank_posts(request: Request, wanted: schemas.RankIn) -> Response:
     """Order the caller's own candidates for a viewer; removed and unknown posts are listed."""
     api = api_state(request)
     body = await api.feed_lane.run(service.rank_posts, api, wanted, api.clock.now_us())
@@ -103,10 +89,10 @@ async def read_funnel(request: Request) -> Response:
     return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-@router.post("/events", operation_id="post_events", response_model=EventsOut, status_code=202)
-async def post_events(
-    request: Request, batch: EventBatch, params: Annotated[WaitParams, Query()]
-) -> Response:
+@router.post(
+    "/events", operation_id="post_events", response_model=schemas.EventsOut, status_code=202
+)
+async def post_events(request: Request, batch: schemas.EventBatch, wait: Wait) -> Response:
     """Add a batch of events to the log; they are on disk when the answer comes.
 
     Each row stands for itself: bad ones are listed, the rest is kept. A row with an `event_id` is
@@ -117,104 +103,75 @@ async def post_events(
     now_us = api.clock.now_us()
     added = await api.write_lane.run(events.add_events, api, batch.events, name, now_us)
     api.metrics.events(added.accepted, added.duplicates, len(added.rejected))
-    headers = await _write_headers(api.feeds, added.seq, params)
+    headers = await _write_headers(api, added.seq, wait)
     body = added.model_dump_json()
     return Response(body, status_code=202, media_type="application/json", headers=headers)
 
 
 @router.put("/posts/{post_id}", operation_id="put_post", status_code=204)
-async def put_post(
-    request: Request, post_id: Id, wanted: PostIn, params: Annotated[WaitParams, Query()]
-) -> Response:
+async def put_post(request: Request, post_id: Id, wanted: PostIn, wait: Wait) -> Response:
     """Make or change a post: 201 where it is new, 204 where it was there."""
-    return await _write(request, params, entities.put_post, post_id, wanted)
+    return await _write(request, wait, entities.put_post, post_id, wanted)
 
 
 @router.delete("/posts/{post_id}", operation_id="delete_post", status_code=204)
-async def delete_post(
-    request: Request, post_id: Id, params: Annotated[WaitParams, Query()]
-) -> Response:
+async def delete_post(request: Request, post_id: Id, wait: Wait) -> Response:
     """Delete a post: it leaves all feeds within a second."""
-    return await _write(request, params, entities.delete_post, post_id)
+    return await _write(request, wait, entities.delete_post, post_id)
 
 
 @router.put("/people/{person_id}", operation_id="put_person", status_code=204)
-async def put_person(
-    request: Request, person_id: Id, wanted: PersonIn, params: Annotated[WaitParams, Query()]
-) -> Response:
+async def put_person(request: Request, person_id: Id, wanted: PersonIn, wait: Wait) -> Response:
     """Say something about a person: 201 where the person is new, 204 otherwise."""
-    return await _write(request, params, entities.put_person, person_id, wanted)
+    return await _write(request, wait, entities.put_person, person_id, wanted)
 
 
 @router.delete("/people/{person_id}", operation_id="delete_person", status_code=204)
-async def delete_person(
-    request: Request, person_id: Id, params: Annotated[WaitParams, Query()]
-) -> Response:
+async def delete_person(request: Request, person_id: Id, wait: Wait) -> Response:
     """Erase what is said about a person, with all follows and blocks of theirs."""
-    return await _write(request, params, entities.delete_person, person_id)
+    return await _write(request, wait, entities.delete_person, person_id)
 
 
 @router.put("/follows/{follower}/{followee}", operation_id="put_follow", status_code=204)
-async def put_follow(
-    request: Request, follower: Id, followee: Id, params: Annotated[WaitParams, Query()]
-) -> Response:
+async def put_follow(request: Request, follower: Id, followee: Id, wait: Wait) -> Response:
     """Let one person follow another: 201 where that is new, 204 otherwise."""
-    return await _write(request, params, entities.put_follow, follower, followee)
+    return await _write(request, wait, entities.put_edge, (follower, followee), "follow")
 
 
 @router.delete("/follows/{follower}/{followee}", operation_id="delete_follow", status_code=204)
-async def delete_follow(
-    request: Request, follower: Id, followee: Id, params: Annotated[WaitParams, Query()]
-) -> Response:
+async def delete_follow(request: Request, follower: Id, followee: Id, wait: Wait) -> Response:
     """End a follow."""
-    return await _write(request, params, entities.delete_follow, follower, followee)
+    return await _write(request, wait, entities.delete_edge, (follower, followee), "follow")
 
 
 @router.put("/blocks/{blocker}/{blocked}", operation_id="put_block", status_code=204)
-async def put_block(
-    request: Request, blocker: Id, blocked: Id, params: Annotated[BlockParams, Query()]
-) -> Response:
+async def put_block(request: Request, blocker: Id, blocked: Id, params: Block) -> Response:
     """Let one person block or mute another: 201 where that is new, 204 otherwise."""
-    return await _write(request, params, entities.put_block, (blocker, blocked), params.kind)
+    return await _write(request, params, entities.put_edge, (blocker, blocked), params.kind)
 
 
 @router.delete("/blocks/{blocker}/{blocked}", operation_id="delete_block", status_code=204)
-async def delete_block(
-    request: Request, blocker: Id, blocked: Id, params: Annotated[BlockParams, Query()]
-) -> Response:
+async def delete_block(request: Request, blocker: Id, blocked: Id, params: Block) -> Response:
     """End a block or mute."""
-    return await _write(request, params, entities.delete_block, (blocker, blocked), params.kind)
+    return await _write(request, params, entities.delete_edge, (blocker, blocked), params.kind)
 
 
 async def _write(
-    request: Request,
-    params: WaitParams,
-    work: Callable[..., Written],
-    *arguments: object,
+    request: Request, wait: WaitParams, work: Callable[..., Written], *arguments: object
 ) -> Response:
     """Run a write in its lane and answer without a body."""
     api = api_state(request)
     written = await api.write_lane.run(work, api, *arguments, api.clock.now_us())
-    headers = await _write_headers(api.feeds, written.seq, params)
+    headers = await _write_headers(api, written.seq, wait)
     return Response(status_code=201 if written.created else 204, headers=headers)
 
 
-async def _write_headers(feeds: Feeds, seq: int, params: WaitParams) -> dict[str, str]:
+async def _write_headers(api: ApiState, seq: int, wait: WaitParams) -> Mapping[str, str]:
     """Say how far the log has come; and, where asked, whether feeds know of it yet."""
-    headers = {"Headwater-Seq": str(seq)}
-    if params.wait == "applied":
-        headers["Headwater-Applied"] = str(await _applied(feeds, seq)).lower()
-    return headers
-
-
-async def _applied(feeds: Feeds, seq: int) -> bool:
-    """Look again and again instead of waiting in a thread: waiters cost nothing so."""
-    end = monotonic() + WAIT_SECONDS
-    while not feeds.wait_applied(seq, 0.0):
-        if monotonic() > end:
-            return False
-        await asyncio.sleep(_POLL_SECONDS)
-    return True
+    if wait.wait != "applied":
+        return {"Headwater-Seq": str(seq)}
+    known = await applied(api.feeds, seq)
+    return {"Headwater-Seq": str(seq), "Headwater-Applied": str(known).lower()}
 
 
 async def _request_name(request: Request) -> bytes:

@@ -1,6 +1,6 @@
 """Posts, people, follows and blocks: each write is one transaction that ends in the event log."""
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -18,22 +18,9 @@ from feed_api.platform.queries import (
     stored_person,
     stored_post,
 )
-from feed_api.platform.rows import (
-    BlockRow,
-    FollowRow,
-    block_table,
-    follow_table,
-    own_event,
-    person_table,
-    post_table,
-)
+from feed_api.platform.rows import EVENT_OF, edge_changes, own_event, person_table, post_table
 from feed_api.platform.schemas import Moment, PersonIn, PostIn
 from feed_api.state import ApiState
-
-_BLOCK_EVENTS: Final = {
-    "block": (EventType.BLOCK, EventType.UNBLOCK),
-    "mute": (EventType.MUTE, EventType.UNMUTE),
-}
 
 
 class Written(NamedTuple):
@@ -110,56 +97,38 @@ def delete_person(api: ApiState, external: str, now_us: int) -> Written:
     return Written(False, appended.last_seq)
 
 
-def put_follow(api: ApiState, follower: str, followee: str, now_us: int) -> Written:
-    """Let one person follow another; people who are new get an id."""
-    source, target = _two_people(api, follower, followee, "follow")
-    if api.workspace.catalog.has_follow(source, target):
-        return _untouched(api)
-    event = own_event(EventType.FOLLOW, source, now_us, to=target)
-    follows = follow_table([FollowRow(source, target, now_us)])
-    return Written(True, api.workspace.write(event, follows_added=follows).last_seq)
+def put_edge(api: ApiState, pair: tuple[str, str], kind: str, now_us: int) -> Written:
+    """Let one person follow, block or mute another; people who are new get an id."""
+    if pair[0] == pair[1]:
+        msg = f"nobody can {kind} themselves"
+        raise Unprocessable(msg)
+    source, target = interned(api.workspace, Namespace.PERSON, pair)
+    return _write_edge(api, (source, target, kind), now_us, holds=True)
 
 
-def delete_follow(api: ApiState, follower: str, followee: str, now_us: int) -> Written:
-    """End a follow; NotFound where one of the two is a stranger."""
-    source, target = (known_id(api.workspace, Namespace.PERSON, p) for p in (follower, followee))
-    if not api.workspace.catalog.has_follow(source, target):
-        return _untouched(api)
-    event = own_event(EventType.UNFOLLOW, source, now_us, to=target)
-    follows = follow_table([FollowRow(source, target, now_us)])
-    return Written(False, api.workspace.write(event, follows_removed=follows).last_seq)
-
-
-def put_block(api: ApiState, pair: tuple[str, str], kind: str, now_us: int) -> Written:
-    """Let one person block or mute another; people who are new get an id."""
-    source, target = _two_people(api, *pair, kind)
-    if api.workspace.catalog.has_block(source, target, kind):
-        return _untouched(api)
-    event = own_event(_BLOCK_EVENTS[kind][0], source, now_us, to=target)
-    blocks = block_table([BlockRow(source, target, kind, now_us)])
-    return Written(True, api.workspace.write(event, blocks_added=blocks).last_seq)
-
-
-def delete_block(api: ApiState, pair: tuple[str, str], kind: str, now_us: int) -> Written:
-    """End a block or mute; NotFound where one of the two is a stranger."""
+def delete_edge(api: ApiState, pair: tuple[str, str], kind: str, now_us: int) -> Written:
+    """End a follow, block or mute; NotFound where one of the two is a stranger."""
     source, target = (known_id(api.workspace, Namespace.PERSON, p) for p in pair)
-    if not api.workspace.catalog.has_block(source, target, kind):
+    return _write_edge(api, (source, target, kind), now_us, holds=False)
+
+
+def _write_edge(api: ApiState, edge: tuple[int, int, str], now_us: int, *, holds: bool) -> Written:
+    source, target, kind = edge
+    catalog = api.workspace.catalog
+    stands = (
+        catalog.has_follow(source, target)
+        if kind == "follow"
+        else catalog.has_block(source, target, kind)
+    )
+    if stands is holds:
         return _untouched(api)
-    event = own_event(_BLOCK_EVENTS[kind][1], source, now_us, to=target)
-    blocks = block_table([BlockRow(source, target, kind, now_us)])
-    return Written(False, api.workspace.write(event, blocks_removed=blocks).last_seq)
+    event = own_event(EVENT_OF[kind, holds], source, now_us, to=target)
+    appended = api.workspace.write(event, **edge_changes({edge: (holds, now_us)}))
+    return Written(holds, appended.last_seq)
 
 
 def _untouched(api: ApiState) -> Written:
     return Written(False, api.workspace.log.last_seq)
-
-
-def _two_people(api: ApiState, first: str, second: str, verb: str) -> tuple[int, int]:
-    if first == second:
-        msg = f"nobody can {verb} themselves"
-        raise Unprocessable(msg)
-    source, target = interned(api.workspace, Namespace.PERSON, [first, second])
-    return source, target
 
 
 def _given_us(created: Moment | None, now_us: int) -> int | None:

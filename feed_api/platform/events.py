@@ -1,10 +1,9 @@
 """Posted events: each row is taken or refused by itself; what is taken is durable on return."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from contracts.clock import SECOND_US, to_us
 from contracts.events import EVENT_TYPE_BY_WORD, NEEDS_POST, NEEDS_TARGET, EventType
@@ -12,14 +11,7 @@ from contracts.ids import UNKNOWN_ID, Namespace, hash63, parse_feed_id
 from features.identity import event_ids_of
 from features.workspace import EntityChanges
 from feed_api.platform.queries import interned
-from feed_api.platform.rows import (
-    BlockRow,
-    EventRow,
-    FollowRow,
-    block_table,
-    event_table,
-    follow_table,
-)
+from feed_api.platform.rows import EDGE_OF, EventRow, edge_changes, event_table
 from feed_api.platform.schemas import (
     CLIENT_TYPES,
     SERVER_TYPES,
@@ -33,14 +25,6 @@ from feed_api.state import ApiState
 
 MAX_AHEAD_US: Final = 300 * SECOND_US
 """How far a client's clock may be ahead; a smaller lead is taken as now."""
-
-_FOLLOWS: Final = {EventType.FOLLOW: True, EventType.UNFOLLOW: False}
-_BLOCKS: Final = {
-    EventType.BLOCK: ("block", True),
-    EventType.UNBLOCK: ("block", False),
-    EventType.MUTE: ("mute", True),
-    EventType.UNMUTE: ("mute", False),
-}
 
 
 class _Taken(NamedTuple):
@@ -62,8 +46,7 @@ def add_events(
     if taken:
         events = _event_rows(api, taken, request_name, now_us)
         changes = _graph_changes(_fresh_graph_events(api, events))
-        appended = api.workspace.write(event_table(events), **changes)
-        accepted, duplicates, seq = appended
+        accepted, duplicates, seq = api.workspace.write(event_table(events), **changes)
     else:
         accepted, duplicates, seq = 0, 0, api.workspace.log.last_seq
     rejected.sort(key=lambda row: row.index)
@@ -127,16 +110,11 @@ def _event_rows(
 ) -> list[EventRow]:
     """Turn rows into what the log stores; people who are new get an id, posts have one."""
     events = [row.event for row in taken]
-    people = list(
-        dict.fromkeys(
-            name for event in events for name in (event.viewer, event.target) if name is not None
-        )
-    )
+    people = _distinct(name for event in events for name in (event.viewer, event.target))
     person_ids = dict(zip(people, interned(api.workspace, Namespace.PERSON, people), strict=True))
-    posts = list(dict.fromkeys(event.post for event in events if event.post is not None))
-    post_ids = dict(
-        zip(posts, api.workspace.ids.lookup(Namespace.POST, posts).tolist(), strict=True)
-    )
+    posts = _distinct(event.post for event in events)
+    found = api.workspace.ids.lookup(Namespace.POST, posts).tolist()
+    post_ids = dict(zip(posts, found, strict=True))
     ids = _event_ids(taken, request_name)
     return [
         EventRow(
@@ -155,6 +133,10 @@ def _event_rows(
     ]
 
 
+def _distinct(names: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
 def _event_ids(taken: Sequence[_Taken], request_name: bytes) -> list[int]:
     """Give each row its event id.
 
@@ -167,13 +149,8 @@ def _event_ids(taken: Sequence[_Taken], request_name: bytes) -> list[int]:
         if event.event_id is not None:
             ids.append(int(event_ids_of([event.event_id])[0]))
         elif event.time is not None:
-            what = (
-                event.viewer,
-                event.post or "",
-                event.target or "",
-                kind.word,
-                to_us(event.time),
-            )
+            post, target = event.post or "", event.target or ""
+            what = (event.viewer, post, target, kind.word, to_us(event.time))
             occurrence = seen[what] = seen.get(what, -1) + 1
             ids.append(hash63(*what, occurrence))
         else:
@@ -186,7 +163,7 @@ def _fresh_graph_events(api: ApiState, events: Sequence[EventRow]) -> list[Event
 
     All writes go through one lane, so nothing comes between this look and the write.
     """
-    rows = {e.event_id: e for e in reversed(events) if e.type in _FOLLOWS or e.type in _BLOCKS}
+    rows = {e.event_id: e for e in reversed(events) if e.type in EDGE_OF}
     if not rows:
         return []
     held = api.workspace.log.contains(np.array(list(rows), dtype=np.int64)).tolist()
@@ -196,30 +173,9 @@ def _fresh_graph_events(api: ApiState, events: Sequence[EventRow]) -> list[Event
 
 def _graph_changes(events: Sequence[EventRow]) -> EntityChanges:
     """Give the follows and blocks that a batch leaves behind: the last word on each pair counts."""
-    follows: dict[tuple[int, int], tuple[bool, int]] = {}
-    blocks: dict[tuple[int, int, str], tuple[bool, int]] = {}
+    edges: dict[tuple[int, int, str], tuple[bool, int]] = {}
     for event in events:
-        if event.target_id is None:
-            continue
-        pair = (event.viewer_id, event.target_id)
-        if event.type in _FOLLOWS:
-            follows[pair] = (_FOLLOWS[event.type], event.event_us)
-        elif event.type in _BLOCKS:
-            kind, holds = _BLOCKS[event.type]
-            blocks[*pair, kind] = (holds, event.event_us)
-    changes: EntityChanges = {}
-    if follows:
-        changes["follows_added"] = _follows(follows, holds=True)
-        changes["follows_removed"] = _follows(follows, holds=False)
-    if blocks:
-        changes["blocks_added"] = _blocks(blocks, holds=True)
-        changes["blocks_removed"] = _blocks(blocks, holds=False)
-    return changes
-
-
-def _follows(pairs: dict[tuple[int, int], tuple[bool, int]], *, holds: bool) -> pa.Table:
-    return follow_table([FollowRow(*p, us) for p, (state, us) in pairs.items() if state is holds])
-
-
-def _blocks(pairs: dict[tuple[int, int, str], tuple[bool, int]], *, holds: bool) -> pa.Table:
-    return block_table([BlockRow(*p, us) for p, (state, us) in pairs.items() if state is holds])
+        if event.target_id is not None:
+            kind, holds = EDGE_OF[event.type]
+            edges[event.viewer_id, event.target_id, kind] = (holds, event.event_us)
+    return edge_changes(edges)

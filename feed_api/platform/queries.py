@@ -66,14 +66,9 @@ def stored_post(workspace: Workspace, post_id: int) -> StoredPost | None:
     row = _first(workspace.catalog.posts_by_id([post_id]))
     if row is None:
         return None
-    return StoredPost(
-        author_id=row["author_id"],
-        text=row["text"],
-        topics=tuple(row["topics"]),
-        language=row["language"],
-        created_us=row["created"],
-        deleted=row["deleted"],
-    )
+    topics = tuple(row["topics"])
+    created_us, deleted = row["created"], row["deleted"]
+    return StoredPost(row["author_id"], row["text"], topics, row["language"], created_us, deleted)
 
 
 def stored_person(workspace: Workspace, person_id: int) -> StoredPerson | None:

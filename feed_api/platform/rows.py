@@ -1,18 +1,35 @@
 """Rows of the log and of the catalog, as the Arrow tables that `Workspace.write` takes."""
 
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple, cast
 
 import pyarrow as pa
 
 from contracts.events import EVENT_SCHEMA, EventType
 from contracts.tables import BLOCKS_SCHEMA, FOLLOWS_SCHEMA, PEOPLE_SCHEMA, POSTS_SCHEMA
+from features.workspace import EntityChanges
 from feed_api.platform.queries import StoredPerson, StoredPost
+
+EDGE_OF: Final[Mapping[EventType, tuple[str, bool]]] = {
+    EventType.FOLLOW: ("follow", True),
+    EventType.UNFOLLOW: ("follow", False),
+    EventType.BLOCK: ("block", True),
+    EventType.UNBLOCK: ("block", False),
+    EventType.MUTE: ("mute", True),
+    EventType.UNMUTE: ("mute", False),
+}
+"""Event -> the kind of edge that it speaks of, and whether the edge stands after it."""
+
+EVENT_OF: Final = {edge: kind for kind, edge in EDGE_OF.items()}
+
+Edges = Mapping[tuple[int, int, str], tuple[bool, int]]
+"""Who, to whom and of which kind -> whether it stands, since when."""
 
 
 class EventRow(NamedTuple):
-    """One event, as the log stores it; times in microseconds since 1970 UTC."""
+    """One event, in the order of EVENT_SCHEMA; times in microseconds since 1970 UTC."""
 
     event_id: int
     type: EventType
@@ -21,33 +38,16 @@ class EventRow(NamedTuple):
     target_id: int | None
     event_us: int
     known_us: int
+    known_assumed: bool = False
+    """The known time was given by the arrival, never assumed."""
     value: float | None = None
     feed_id: int | None = None
     position: int | None = None
 
 
-class FollowRow(NamedTuple):
-    """One follow."""
-
-    follower_id: int
-    followee_id: int
-    since_us: int
-
-
-class BlockRow(NamedTuple):
-    """One block or mute."""
-
-    blocker_id: int
-    blocked_id: int
-    kind: str
-    since_us: int
-
-
 def event_table(rows: Sequence[EventRow]) -> pa.Table:
-    """Write events as EVENT_SCHEMA; their known time was given by the arrival, never assumed."""
-    columns = _columns(rows, len(EventRow._fields))
-    columns.insert(EVENT_SCHEMA.get_field_index("known_assumed"), [False] * len(rows))
-    return _table(columns, EVENT_SCHEMA)
+    """Write events as EVENT_SCHEMA."""
+    return _table(rows, EVENT_SCHEMA)
 
 
 def own_event(
@@ -57,52 +57,31 @@ def own_event(
     return event_table([EventRow(secrets.randbits(63), kind, viewer_id, post, to, now_us, now_us)])
 
 
-def follow_table(rows: Sequence[FollowRow]) -> pa.Table:
-    """Write follows as FOLLOWS_SCHEMA."""
-    return _table(_columns(rows, len(FollowRow._fields)), FOLLOWS_SCHEMA)
-
-
-def block_table(rows: Sequence[BlockRow]) -> pa.Table:
-    """Write blocks and mutes as BLOCKS_SCHEMA."""
-    return _table(_columns(rows, len(BlockRow._fields)), BLOCKS_SCHEMA)
+def edge_changes(edges: Edges) -> EntityChanges:
+    """Write follows, blocks and mutes as the changes that bring them about."""
+    rows: defaultdict[str, list[tuple[object, ...]]] = defaultdict(list)
+    for (source, target, kind), (holds, since_us) in edges.items():
+        change = "added" if holds else "removed"
+        if kind == "follow":
+            rows[f"follows_{change}"].append((source, target, since_us))
+        else:
+            rows[f"blocks_{change}"].append((source, target, kind, since_us))
+    schemas = {"follows": FOLLOWS_SCHEMA, "blocks": BLOCKS_SCHEMA}
+    changes = {name: _table(held, schemas[name.split("_")[0]]) for name, held in rows.items()}
+    return cast(EntityChanges, changes)
 
 
 def post_table(post_id: int, post: StoredPost, known_us: int) -> pa.Table:
     """Write one post as POSTS_SCHEMA."""
-    row = {
-        "post_id": post_id,
-        "author_id": post.author_id,
-        "text": post.text,
-        "topics": list(post.topics),
-        "language": post.language,
-        "created": post.created_us,
-        "known": known_us,
-        "deleted": post.deleted,
-    }
-    return _single(row, POSTS_SCHEMA)
+    return _table([(post_id, *post[:-1], known_us, post.deleted)], POSTS_SCHEMA)
 
 
 def person_table(person_id: int, person: StoredPerson) -> pa.Table:
     """Write one person as PEOPLE_SCHEMA."""
-    row = {
-        "person_id": person_id,
-        "created": person.created_us,
-        "language": person.language,
-        "attributes": person.attributes,
-    }
-    return _single(row, PEOPLE_SCHEMA)
+    return _table([(person_id, *person)], PEOPLE_SCHEMA)
 
 
-def _single(row: Mapping[str, object], schema: pa.Schema) -> pa.Table:
-    return _table([[row[name]] for name in schema.names], schema)
-
-
-def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
-    return (
-        [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
-    )
-
-
-def _table(columns: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Table:
+def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True)
     arrays = [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)]
     return pa.table(arrays, schema=schema)

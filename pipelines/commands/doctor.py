@@ -12,8 +12,8 @@ from contracts.errors import InvalidInput
 from contracts.settings import load_settings
 from pipelines.console import AsJson, Home, Reporter, home_of
 from pipelines.doctor import observe_home, observe_server
-from serving.checks import CHECKS
-from serving.doctor import Finding, Observed, Status, binding, diagnose
+from serving.watching.checks import CHECKS
+from serving.watching.doctor import Finding, Observed, Status, binding, diagnose
 
 _STYLES: Final = {Status.BROKEN: "bold red", Status.WARNING: "bold yellow"}
 

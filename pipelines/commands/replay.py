@@ -17,11 +17,11 @@ from features.workspace import Workspace
 from pipelines.console import AsJson, Home, Reporter, home_of
 from pipelines.policies import find_policy
 from pipelines.replay import OUTCOMES, Checked, Sampled, check, replay_sample
-from serving.decision import Decision, Record
-from serving.record_archive import RecordArchive
-from serving.records import find_record
-from serving.replay import Counterfactual, counterfactual
+from serving.proof.replay import Counterfactual, counterfactual
+from serving.records.archive import RecordArchive
+from serving.records.writer import find_record
 from serving.shelves import Shelves
+from serving.stages.decision import Decision, Record
 
 _CONVERSE: Final = (
     "This is a counterfactual: only the recorded candidates are ordered again. What another bundle "

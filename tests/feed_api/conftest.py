@@ -37,7 +37,7 @@ from feed_api.app import create_app
 from feed_api.database import home_url, open_database
 from feed_api.keys import Scope, create_key, revoke_key
 from feed_api.logs import json_logger
-from serving.feed_sums import FeedSums
+from serving.watching.feed_sums import FeedSums
 
 T = TypeVar("T")
 Ids = NDArray[np.int64]

@@ -19,8 +19,8 @@ from pipelines.cli import main
 from pipelines.doctor import observe_home, observe_server
 from pipelines.server_process import free_port, serving
 from serving.bundles import CHAMPION_FILE
-from serving.checks import CHECKS
-from serving.doctor import Finding, Observed, Status, binding, diagnose
+from serving.watching.checks import CHECKS
+from serving.watching.doctor import Finding, Observed, Status, binding, diagnose
 
 
 def first(observed: Observed) -> Finding:

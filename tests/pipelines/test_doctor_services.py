@@ -29,12 +29,12 @@ from features.workspace import Workspace
 from pipelines.doctor import Looked, observe_home, of_service
 from pipelines.server_process import free_port
 from serving.bundles import CHAMPION_FILE
-from serving.checks import CHECKS
 from serving.components import Deadlines
-from serving.doctor import Finding, Observed, Status, binding, diagnose
 from serving.opening import open_service
 from serving.pipeline import FeedPipeline
 from serving.service import FeedService
+from serving.watching.checks import CHECKS
+from serving.watching.doctor import Finding, Observed, Status, binding, diagnose
 
 FEEDS = 40
 FEED_IDS = count(1)

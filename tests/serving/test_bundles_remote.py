@@ -10,9 +10,9 @@ from contracts.errors import NotFound
 from contracts.ids import Namespace
 from features.workspace import Workspace
 from models.bundle import Bundle
-from serving.ranker import RankRequest
-from serving.ranker_host import MOST_LOADED, open_host
-from serving.ranker_wire import read_response, write_request
+from serving.rankers.base import RankRequest
+from serving.rankers.host import MOST_LOADED, open_host
+from serving.rankers.wire import read_response, write_request
 
 
 def test_each_request_is_scored_with_its_bundle_and_few_are_kept(small_home_copy):

@@ -23,12 +23,12 @@ from features.workspace import Workspace
 from serving.breakers import OPENS_AFTER
 from serving.components import Deadlines
 from serving.fallback import FallbackLadder
-from serving.filters import EveryoneMaySee
 from serving.opening import open_service
 from serving.pipeline import FeedPipeline
-from serving.ranker_remote import RemoteRanker
-from serving.scorers import EnsembleScorer
+from serving.rankers.remote import RemoteRanker
 from serving.snapshots import SnapshotCache
+from serving.stages.filters import EveryoneMaySee
+from serving.stages.scorers import EnsembleScorer
 
 HOUR_US = 3600 * 10**6
 FEEDS = count(1)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from contracts.funnel import Calibration, Recall, SourceFlow, StageTime
-from serving.checks import CHECKS, MIN_FEEDS
-from serving.doctor import Observed, Status, binding, diagnose
-from serving.feed_sums import FeedSums
+from serving.watching.checks import CHECKS, MIN_FEEDS
+from serving.watching.doctor import Observed, Status, binding, diagnose
+from serving.watching.feed_sums import FeedSums
 
 PAGE = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
 FLOW = SourceFlow(found=100.0, reached=10.0, asked=90, empty=0)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import serving.recall
+import serving.watching.recall
 from contracts.clock import SECOND_US, now_us, to_datetime
 from contracts.degrade import DegradeLevel, DegradeReason, RemovalReason, SourceName
 from contracts.events import EVENT_SCHEMA, LOG_SCHEMA, EventType
@@ -21,11 +21,11 @@ from contracts.settings import Settings
 from features.workspace import Workspace
 from models.manifest import Manifest
 from serving.aside import Aside
-from serving.calibration import WINDOW_US, CalibrationWatch
 from serving.candidates import POST_ID, SOURCES
-from serving.feed_sums import PERSONAL, FeedFacts, FeedSums
 from serving.opening import open_service
-from serving.recall import best_live, blended
+from serving.watching.calibration import WINDOW_US, CalibrationWatch
+from serving.watching.feed_sums import PERSONAL, FeedFacts, FeedSums
+from serving.watching.recall import best_live, blended
 
 FEEDS = count(1)
 NOW = 1_700_000_000 * SECOND_US
@@ -239,13 +239,13 @@ def test_recall_is_the_share_of_the_best_that_were_candidates(service, feeds):
         if not ranked.context.vectors:
             continue
         probe._found.clear()
-        probe._search(serving.recall._Served(champion, ranked))
+        probe._search(serving.watching.recall._Served(champion, ranked))
         assert probe.report().mean > 0.95  # 500 posts: the sources find nearly all
         order = ranked.candidates[POST_ID][np.argsort(-ranked.ledger.value, kind="stable")]
         worst = np.isin(ranked.candidates[POST_ID], order[50:])
         probe._found.clear()
         probe._search(
-            serving.recall._Served(
+            serving.watching.recall._Served(
                 champion, replace(ranked, candidates=ranked.candidates.take(worst))
             )
         )
@@ -258,7 +258,7 @@ def test_of_many_posts_the_best_by_blend_are_searched(service, feeds, monkeypatc
     blend = blended(runtime, ranked.context)
     everything = best_live(runtime, blend, np.empty(0, np.int64))
     assert len(everything) == (~runtime.cache.posts.deleted[: len(runtime.cache.posts)]).sum()
-    monkeypatch.setattr(serving.recall, "SCORED", 20)
+    monkeypatch.setattr(serving.watching.recall, "SCORED", 20)
     also = np.array([3, 5])
     few = best_live(runtime, blend, also)
     assert 20 <= len(few) <= 22
@@ -290,10 +290,10 @@ def test_a_sample_is_by_feed_and_of_the_size_that_is_asked_for():
     ids = [hash63("feed", number) for number in range(50_000)]
     ids += [(number << 21) + 5 for number in range(50_000)]  # a feed a millisecond
     for share in (0.002, 0.3):
-        drawn = [feed for feed in ids if serving.recall.sampled(feed, share)]
+        drawn = [feed for feed in ids if serving.watching.recall.sampled(feed, share)]
         assert len(drawn) == pytest.approx(share * len(ids), rel=0.2)
-    assert not serving.recall.sampled(ids[0], 0.0)
-    assert all(serving.recall.sampled(feed, 1.0) for feed in ids)
+    assert not serving.watching.recall.sampled(ids[0], 0.0)
+    assert all(serving.watching.recall.sampled(feed, 1.0) for feed in ids)
 
 
 def test_work_aside_is_done_or_dropped_and_counted():

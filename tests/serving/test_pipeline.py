@@ -24,7 +24,7 @@ from serving.candidates import (
 from serving.components import Fault, OnError, Scored
 from serving.context import QueryContext
 from serving.pipeline import FeedPipeline, StageFailed, Stages
-from serving.selection import SlateSelector
+from serving.stages.selection import SlateSelector
 
 QUERY = FeedQuery(FeedId(1), UserId(2), 1_000_000, 10)
 POLICY = Policy(name="p", exploration=Exploration(temperature=0.0))

@@ -16,10 +16,10 @@ from contracts.record import RECORD_SCHEMA
 from contracts.settings import Settings
 from features.workspace import Workspace
 from pipelines.replay import check
-from serving import record_keeping
 from serving.opening import open_service
-from serving.record_codec import record_digest
-from serving.record_erasure import NOBODY
+from serving.records import keeping as record_keeping
+from serving.records.codec import record_digest
+from serving.records.erasure import NOBODY
 from serving.shelves import Shelves
 
 CALM = {

@@ -11,10 +11,10 @@ import pytest
 from contracts.clock import DAY_US, Clock, now_us
 from contracts.record import RECORD_SCHEMA
 from features.workspace import Workspace
-from serving.record_archive import DECISIONS, PAGES, RecordArchive, RecordsDamaged
-from serving.record_codec import record_digest, records_of, table_of, to_row
-from serving.record_keeping import RecordKeeper
-from serving.records import RecordStore
+from serving.records.archive import DECISIONS, PAGES, RecordArchive, RecordsDamaged
+from serving.records.codec import record_digest, records_of, table_of, to_row
+from serving.records.keeping import RecordKeeper
+from serving.records.writer import RecordStore
 from serving.snapshots import ServedLog, Snapshot, SnapshotCache
 
 START_US = 1_700_000_000_000_000
@@ -226,7 +226,7 @@ def test_a_record_that_cannot_be_made_is_lost_alone_and_counted(tmp_path):
 SERVES = """
 import sys, time
 from pathlib import Path
-from serving.records import RecordStore
+from serving.records.writer import RecordStore
 store = RecordStore(Path(sys.argv[1]))
 pattern = store.find(1)
 del pattern["pages"]
@@ -264,6 +264,7 @@ def test_a_killed_server_loses_less_than_a_second_and_the_loss_is_counted(tmp_pa
     store.close()
     again = RecordStore(tmp_path)
     assert again.lost == store.lost  # once
+    assert (store.lost_here, again.lost_here) == (store.lost, 0)  # by the process that found it
     again.close()
 
 

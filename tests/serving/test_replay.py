@@ -15,12 +15,12 @@ from contracts.settings import Settings
 from features.workspace import Workspace
 from models.bundle import Bundle
 from serving.bundles import champion_folder, champion_id
-from serving.decision import Decision
 from serving.opening import open_service
-from serving.record_codec import record_digest
-from serving.records import RecordStore
-from serving.replay import counterfactual, replay
+from serving.proof.replay import counterfactual, replay
+from serving.records.codec import record_digest
+from serving.records.writer import RecordStore
 from serving.shelves import Shelves
+from serving.stages.decision import Decision
 
 POLICIES = [Policy(name="ensemble"), fixed_blend(), popular()]
 

@@ -17,8 +17,8 @@ from serving.candidates import (
     TOPIC,
     Candidates,
 )
-from serving.selection import SlateSelector, by_value, choose_pool
-from serving.slate import decay_table
+from serving.stages.selection import SlateSelector, by_value, choose_pool
+from serving.stages.slate import decay_table
 
 GREEDY = Exploration(temperature=0.0)
 

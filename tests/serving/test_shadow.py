@@ -18,7 +18,7 @@ from models.bundle import Bundle
 from serving.bundles import Share
 from serving.lineup import Trial
 from serving.opening import open_service
-from serving.shadow import Shadow, difference
+from serving.watching.shadow import Shadow, difference
 
 FEEDS = 40
 

@@ -19,13 +19,13 @@ from contracts.settings import Settings
 from contracts.tables import POSTS_SCHEMA
 from contracts.value import fold_parts
 from features.workspace import Workspace
-from serving.decision import Decision
-from serving.explain import RecordedFeed
 from serving.opening import open_service
-from serving.sources import FamilySource
-from serving.standing import standing
+from serving.proof.explain import RecordedFeed
+from serving.proof.standing import standing
+from serving.proof.why_not import Looker
+from serving.stages.decision import Decision
+from serving.stages.sources import FamilySource
 from serving.trace import Trace
-from serving.why_not import Looker
 
 TIGHT = Policy(name="tight", quotas=dict.fromkeys(Policy(name="any").quotas, 12))
 POLICIES = [

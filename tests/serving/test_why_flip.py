@@ -14,11 +14,11 @@ from contracts.policy import Filters, Policy, Selection, fixed_blend
 from contracts.query import FeedQuery
 from contracts.settings import Settings
 from features.workspace import Workspace
-from serving.decision import Decision
-from serving.explain import explain_post
 from serving.opening import open_service
-from serving.standing import arrange, with_row
-from serving.why_not import Looker
+from serving.proof.explain import explain_post
+from serving.proof.standing import arrange, with_row
+from serving.proof.why_not import Looker
+from serving.stages.decision import Decision
 
 UNLIMITED = Filters(served_minutes=0.0)
 ANY = Policy(name="any", filters=UNLIMITED)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from contracts.errors import InvalidInput
 from contracts.policy import ACTIONS, FAMILIES
 from features.views import FEATURES
-from serving.ranker import RankRequest, RankResponse, to_float16
-from serving.ranker_wire import read_request, read_response, write_request, write_response
+from serving.rankers.base import RankRequest, RankResponse, to_float16
+from serving.rankers.wire import read_request, read_response, write_request, write_response
 
 
 def _request(rows):

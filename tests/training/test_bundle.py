@@ -1,5 +1,7 @@
 """The bundle: comes back equal, refuses what was changed, is named by its contents."""
 
+import json
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from features.views import FEATURES
 from models.base import Family, TrainingContext, TrainingFrame
 from models.blend import RetrievalBlend
 from models.bundle import FLAT_BELOW, Bundle, build_index, read_manifest
+from models.manifest import MANIFEST_FILE
 from training.assembly import Parts, assemble
 from training.candidates import fit_normalisers
 from training.config import small_config
@@ -138,3 +141,19 @@ def test_no_bundle_and_no_manifest_are_said(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format_version": 9}')
     with pytest.raises(BundleMismatch, match="is not a manifest of this version: format_version"):
         Bundle.load(tmp_path)
+
+
+def test_a_policy_choice_that_came_later_changes_no_bundle_id(saved: Path) -> None:
+    """The manifest of a version without `fatigue`, whose identity that version computed."""
+    stated = json.loads((saved / MANIFEST_FILE).read_bytes())
+    del stated["policy"]["fatigue"]
+    parts = {name: stated[name] for name in ("files", "feature_hash", "blend", "policy")}
+    digest = blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8)
+    stated["bundle_id"] = digest.hexdigest()
+    older = saved.rename(saved.with_name(stated["bundle_id"]))
+    (older / MANIFEST_FILE).write_text(json.dumps(stated), encoding="utf-8")
+    assert Bundle.load(older).bundle_id == older.name
+    stated["policy"]["selection"]["relevance"] = 0.5
+    (older / MANIFEST_FILE).write_text(json.dumps(stated), encoding="utf-8")
+    with pytest.raises(BundleMismatch, match=r"manifest .* was changed"):
+        Bundle.load(older)

@@ -14,16 +14,7 @@ from contracts.query import FeedQuery
 from contracts.settings import Settings
 from features.workspace import Workspace
 from feed_api.platform.queries import StoredPost
-from feed_api.platform.rows import (
-    BlockRow,
-    EventRow,
-    FollowRow,
-    block_table,
-    event_table,
-    follow_table,
-    own_event,
-    post_table,
-)
+from feed_api.platform.rows import EventRow, edge_changes, event_table, own_event, post_table
 from serving.opening import open_service
 from serving.service import FeedService
 
@@ -54,10 +45,10 @@ class Pair:
             self.writer.write(event, posts=post_table(post, stored, at))
         elif kind == 1:
             event = own_event(EventType.FOLLOW, one, at, to=other)
-            self.writer.write(event, follows_added=follow_table([FollowRow(one, other, at)]))
+            self.writer.write(event, **edge_changes({(one, other, "follow"): (True, at)}))
         elif kind == 2 and step % 4 == 0:
             event = own_event(EventType.MUTE, one, at, to=other)
-            self.writer.write(event, blocks_added=block_table([BlockRow(one, other, "mute", at)]))
+            self.writer.write(event, **edge_changes({(one, other, "mute"): (True, at)}))
         elif kind == 3 and step % 9 == 0:
             post = int(chance.choice(posts))
             self.writer.write(own_event(EventType.POST_DELETED, one, at, post=post),
@@ -72,7 +63,8 @@ class Pair:
                 strict=True,
             )
             rows = [
-                EventRow(e, EventType(t), p, post, None, at, at, 900.0) for e, t, p, post in columns
+                EventRow(e, EventType(t), p, post, None, at, at, value=900.0)
+                for e, t, p, post in columns
             ]
             self.writer.write(event_table(rows))
 

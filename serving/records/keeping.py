@@ -18,10 +18,10 @@ import structlog
 from contracts.clock import DAY_US, Clock, to_datetime
 from contracts.errors import HeadwaterError
 from features.event_log import EventLog
-from serving.record_archive import DECISIONS, GROUP_ROWS, KINDS, PAGES, Kind, Part
-from serving.record_codec import table_of
-from serving.record_erasure import Erasures
-from serving.records import RecordStore
+from serving.records.archive import DECISIONS, GROUP_ROWS, KINDS, PAGES, Kind, Part
+from serving.records.codec import table_of
+from serving.records.erasure import Erasures
+from serving.records.writer import RecordStore
 
 _HOT_ROWS: Final = 10_000
 """Records that stay in SQLite for look-ups and later pages before the older half is sealed."""

@@ -16,8 +16,8 @@ from features.workspace import Workspace
 from models.ranker import EnsembleRanker
 from serving.bundles import champion_folder
 from serving.follower import LogFollower
-from serving.ranker import CatchingUpRanker, Ranker
-from serving.ranker_wire import read_request, write_response
+from serving.rankers.base import CatchingUpRanker, Ranker
+from serving.rankers.wire import read_request, write_response
 
 MOST_LOADED: Final = 4
 """Champion, canary, challenger in the shadow, and what was champion before."""

@@ -9,8 +9,8 @@ from contracts.events import AUTHOR_CONTROLS, TOPIC_CONTROLS, EventType
 from contracts.feed import Preview
 from contracts.policy import Exploration, Policy
 from features.caches import FeatureCache
-from serving.decision import Decision
-from serving.replay import counterfactual
+from serving.proof.replay import counterfactual
+from serving.stages.decision import Decision
 
 
 def wished_key(cache: FeatureCache, wish: EventType, slot: int) -> int:

@@ -1,7 +1,7 @@
 """The ranker: features and predictions for candidates, in this process or in another.
 
 One class computes (`Ranker`); `RankerClient` is the protocol that the scorer talks to. The
-in-process client calls it directly; `serving.ranker_remote` calls it over HTTP.
+in-process client calls it directly; `serving.rankers.remote` calls it over HTTP.
 """
 
 from collections.abc import Callable

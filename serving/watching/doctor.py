@@ -1,6 +1,7 @@
 """The doctor: from what was measured to what binds; a pure function over plain data.
 
-`serving.checks` is the list of what it looks at, root causes first. `pipelines.doctor` measures.
+`serving.watching.checks` is the list of what it looks at, root causes first.
+`pipelines.doctor` measures.
 """
 
 from collections.abc import Callable, Sequence

@@ -22,9 +22,9 @@ from contracts.feed import Flip, SourceRank
 from contracts.policy import Policy
 from contracts.value import squeeze
 from features.views import FEATURES
-from serving.decision import Decision
-from serving.ledgers import Adjustments
-from serving.standing import Arranged, Floats, arrange, standing
+from serving.proof.standing import Arranged, Floats, arrange, standing
+from serving.stages.decision import Decision
+from serving.stages.ledgers import Adjustments
 
 Predict = Callable[[NDArray[np.float16]], NDArray[np.float32]]
 

@@ -1,7 +1,7 @@
 """Decision records: queued after the response, written a transaction at least every half second.
 
 A queue and one writing thread: a request pays for one `put`. A kill loses less than one second of
-records, and `lost` counts them. `serving.record_keeping` seals what is written.
+records, and `lost` counts them. `serving.records.keeping` seals what is written.
 """
 
 import struct
@@ -17,9 +17,9 @@ import numpy as np
 import structlog
 
 from contracts.errors import HeadwaterError
-from serving.record_archive import DECISIONS, KINDS, PAGES, Kind, RecordArchive
-from serving.record_codec import Record, records_of, to_row
-from serving.record_counts import DueCount, lost_so_far, note_written, settle, settle_dead
+from serving.records.archive import DECISIONS, KINDS, PAGES, Kind, RecordArchive
+from serving.records.codec import Record, records_of, to_row
+from serving.records.counts import DueCount, lost_so_far, note_written, settle, settle_dead
 
 _FLUSH_SECONDS: Final = 0.5
 _MOST_WAITING: Final = 5_000
@@ -48,7 +48,7 @@ class RecordStore:
 
     def __init__(self, folder: Path) -> None:
         self.archive: Final = RecordArchive(folder)
-        settle_dead(folder, self.archive.database)
+        self._found_lost = settle_dead(folder, self.archive.database)
         self._lost_before = lost_so_far(self.archive.database)
         self._count = DueCount(folder)
         self._dropped = 0
@@ -63,6 +63,11 @@ class RecordStore:
     def lost(self) -> int:
         """Count the records and pages that were served and never written, ever."""
         return self._lost_before + self._dropped
+
+    @property
+    def lost_here(self) -> int:
+        """Count those that this process dropped, or found lost: each loss in one process alone."""
+        return self._found_lost + self._dropped
 
     def put(self, make: Callable[[], Mapping[str, Any]], kind: Kind = DECISIONS) -> None:
         """Queue a record to be made and written behind the response.

@@ -22,7 +22,7 @@ from contracts.clock import now_us
 from contracts.errors import Conflict, HeadwaterError, NotFound
 from contracts.record import PAGE_SCHEMA, RECORD_SCHEMA, RECORD_VERSION
 from features.storage import sync_folder
-from serving.record_codec import Row, table_of
+from serving.records.codec import Row, table_of
 
 Ids = NDArray[np.int64]
 

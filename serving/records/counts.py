@@ -86,17 +86,20 @@ def settle(database: Connection, writer: str, due: int) -> int:
     return lost
 
 
-def settle_dead(folder: Path, database: Connection) -> None:
-    """Count and log what processes lost that ended without closing their store."""
+def settle_dead(folder: Path, database: Connection) -> int:
+    """Count and log what processes lost that ended without closing their store; give the sum."""
+    total = 0
     for path in sorted(folder.glob("due-*.count")):
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
             held = np.frombuffer(file.read(8 * _SIZE), dtype=np.int64)
             lost = settle(database, path.stem.removeprefix("due-"), int(held[_DUE]))
             path.unlink()
+            total += lost
             if lost:
                 alive = to_datetime(int(held[_ALIVE_US])).isoformat()
                 _log.warning("records_lost", lost=lost, last_alive=alive)
+    return total
 
 
 def lost_so_far(database: Connection) -> int:

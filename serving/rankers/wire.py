@@ -13,7 +13,7 @@ import numpy as np
 from contracts.errors import InvalidInput
 from contracts.policy import ACTIONS, FAMILIES
 from features.views import FEATURES
-from serving.ranker import RankRequest, RankResponse
+from serving.rankers.base import RankRequest, RankResponse
 
 _REQUEST: Final = Struct("<4sqqqi")
 _RESPONSE: Final = Struct("<4siii")

@@ -6,7 +6,7 @@ from typing import Final
 
 from contracts.degrade import DegradeLevel, DegradeReason, RemovalReason
 from contracts.funnel import FEED, STAGES, FunnelReport
-from serving.doctor import Check, Observed, Reading
+from serving.watching.doctor import Check, Observed, Reading
 
 MIN_FEEDS: Final = 20
 """Shares of fewer feeds say nothing."""

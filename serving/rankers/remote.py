@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.ranker import RankerTimeout, RankerUnreachable, RankRequest, RankResponse
-from serving.ranker_wire import read_response, write_request
+from serving.rankers.base import RankerTimeout, RankerUnreachable, RankRequest, RankResponse
+from serving.rankers.wire import read_response, write_request
 
 _TYPE: Final = "application/octet-stream"
 BUNDLE_HEADER: Final = "x-headwater-bundle"

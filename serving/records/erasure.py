@@ -17,8 +17,8 @@ from contracts.feed import ReasonCode
 from contracts.record import RECORD_SCHEMA
 from features.event_log import EventLog
 from features.segments import integers_of
-from serving.record_archive import DECISIONS, Kind
-from serving.record_codec import DIGEST, Record, Row, record_digest, records_of, table_of, to_row
+from serving.records.archive import DECISIONS, Kind
+from serving.records.codec import DIGEST, Record, Row, record_digest, records_of, table_of, to_row
 
 Ids = NDArray[np.int64]
 

@@ -12,8 +12,8 @@ from contracts.policy import ACTIONS, FAMILIES, Action, Policy
 from contracts.record import NO_SCORER
 from contracts.value import Ledger
 from features.views import FEATURES
-from serving.ledgers import Adjustments, ensemble_ledger, fixed_blend_ledger, trending_ledger
-from serving.slate import Pool, Slate, fill_slate
+from serving.stages.ledgers import Adjustments, ensemble_ledger, fixed_blend_ledger, trending_ledger
+from serving.stages.slate import Pool, Slate, fill_slate
 
 Record = Mapping[str, Any]
 Floats = NDArray[np.float64]

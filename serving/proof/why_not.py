@@ -34,14 +34,14 @@ from serving.candidates import (
     Column,
 )
 from serving.context import QueryContext
-from serving.decision import Record
-from serving.flip import Predict
 from serving.lineup import Lineup
 from serving.pipeline import StageFailed, StageRunner, Stages
-from serving.scorers import adjustments
+from serving.proof.flip import Predict
+from serving.proof.standing import Row
 from serving.snapshots import ServedLog
-from serving.sources import RankingSource
-from serving.standing import Row
+from serving.stages.decision import Record
+from serving.stages.scorers import adjustments
+from serving.stages.sources import RankingSource
 from serving.trace import Trace
 
 _log = structlog.get_logger(__name__)

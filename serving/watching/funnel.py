@@ -9,13 +9,13 @@ from contracts.clock import SECOND_US, Clock
 from contracts.funnel import FunnelReport
 from features.event_log import EventLog
 from features.segments import times_of
-from serving.calibration import CalibrationWatch
 from serving.candidates import POST_ID, PROBABILITIES
-from serving.feed_sums import FeedFacts, FeedSums
 from serving.lineup import Ranking, RankingBuilder
 from serving.pipeline import Ranked
-from serving.recall import RecallProbe
 from serving.snapshots import Snapshot
+from serving.watching.calibration import CalibrationWatch
+from serving.watching.feed_sums import FeedFacts, FeedSums
+from serving.watching.recall import RecallProbe
 
 
 class Funnel:

@@ -1,7 +1,7 @@
 """Why a post stands where it stands in a recorded feed, or why it does not.
 
 What the record holds is told from the record. For the rest the post is looked at as things stand
-now (`serving.why_not`), and the explanation says so.
+now (`serving.proof.why_not`), and the explanation says so.
 """
 
 import json
@@ -15,10 +15,10 @@ import numpy as np
 from contracts.degrade import RemovalReason, SourceName
 from contracts.feed import Explanation, Placement, Rival
 from contracts.policy import ACTIONS, Policy
-from serving.decision import Decision, Record
-from serving.flip import Case, Predict, smallest_flip
-from serving.standing import Arranged, arrange, standing, with_row
-from serving.why_not import Look
+from serving.proof.flip import Case, Predict, smallest_flip
+from serving.proof.standing import Arranged, arrange, standing, with_row
+from serving.proof.why_not import Look
+from serving.stages.decision import Decision, Record
 
 LookAt = Callable[[int], Look | None]
 """Post id to what can be said of it now; None where no such post is known."""

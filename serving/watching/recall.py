@@ -18,8 +18,8 @@ from serving.context import QueryContext
 from serving.lineup import Ranking, RankingBuilder
 from serving.pipeline import Ranked, StageFailed
 from serving.runtime import Runtime
-from serving.selection import by_value
 from serving.snapshots import ServedLog
+from serving.stages.selection import by_value
 
 BEST: Final = 100
 SCORED: Final = 3000

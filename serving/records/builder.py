@@ -27,11 +27,11 @@ from serving.candidates import (
     TOPIC_SHOWN,
     Candidates,
 )
-from serving.decision import Decision, checksum
 from serving.pipeline import Ranked, Removed
 from serving.reasons import Reasons
-from serving.slate import Pool, Slate
 from serving.snapshots import Snapshot
+from serving.stages.decision import Decision, checksum
+from serving.stages.slate import Pool, Slate
 
 _REMOVED_KEPT: Final = 100
 """Removed rows that a record keeps as a rule; beyond it they are sampled, and it says the rate."""

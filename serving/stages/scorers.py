@@ -26,9 +26,9 @@ from serving.candidates import (
 )
 from serving.components import Fault, OnError, Scored
 from serving.context import QueryContext
-from serving.ledgers import Adjustments, ensemble_ledger, fixed_blend_ledger, trending_ledger
-from serving.ranker import RankerClient, RankRequest
+from serving.rankers.base import RankerClient, RankRequest
 from serving.runtime import Runtime
+from serving.stages.ledgers import Adjustments, ensemble_ledger, fixed_blend_ledger, trending_ledger
 
 Mask = NDArray[np.bool_]
 

@@ -16,10 +16,10 @@ from contracts.errors import InvalidInput
 from contracts.policy import Policy
 from contracts.record import RECORD_SCHEMA
 from models.ranker import EnsembleRanker
-from serving.decision import Decision, checksum
-from serving.ledgers import Adjustments
-from serving.record_codec import DIGEST, record_digest
-from serving.slate import Slate
+from serving.records.codec import DIGEST, record_digest
+from serving.stages.decision import Decision, checksum
+from serving.stages.ledgers import Adjustments
+from serving.stages.slate import Slate
 
 Record = Mapping[str, Any]
 

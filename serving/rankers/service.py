@@ -1,7 +1,7 @@
 """The ranker as a BentoML service: the same class, its own cache, a binary route.
 
 Started by `headwater serve --ranker bentoml`, which supervises it. It reads the home folder, tails
-the event log, and scores requests of the feed service in `serving.ranker_wire` form. Adaptive
+the event log, and scores requests of the feed service in `serving.rankers.wire` form. Adaptive
 batching stays off: one request is a batch already.
 """
 
@@ -15,8 +15,8 @@ from starlette.routing import Route
 
 from contracts.errors import HeadwaterError
 from contracts.settings import load_settings
-from serving.ranker_host import RankerHost, open_host
-from serving.ranker_remote import BUNDLE_HEADER
+from serving.rankers.host import RankerHost, open_host
+from serving.rankers.remote import BUNDLE_HEADER
 
 
 async def _ready(request: Request) -> Response:
@@ -46,7 +46,7 @@ routes: Final = Starlette(
 @bentoml.service(workers=1, traffic={"timeout": 5}, logging={"access": {"enabled": False}})
 @bentoml.asgi_app(routes, path="/rank")
 class RankerService:
-    """What `bentoml serve serving.ranker_service:RankerService` runs."""
+    """What `bentoml serve serving.rankers.service:RankerService` runs."""
 
     def __init__(self) -> None:
         routes.state.host = open_host(load_settings().home)

@@ -22,9 +22,9 @@ from serving.candidates import (
 )
 from serving.components import Fault, OnError, Selected
 from serving.context import QueryContext
-from serving.decision import promise_of
-from serving.scorers import cold_start
-from serving.slate import Pool, fill_slate
+from serving.stages.decision import promise_of
+from serving.stages.scorers import cold_start
+from serving.stages.slate import Pool, fill_slate
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]

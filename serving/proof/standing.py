@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from contracts.policy import Policy
 from contracts.value import Ledger
-from serving.decision import Decision, Record
-from serving.ledgers import Adjustments
-from serving.selection import choose_pool
-from serving.slate import Pool, Slate, decay_table, most_followed
+from serving.stages.decision import Decision, Record
+from serving.stages.ledgers import Adjustments
+from serving.stages.selection import choose_pool
+from serving.stages.slate import Pool, Slate, decay_table, most_followed
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -92,7 +92,7 @@ class Standing:
 
 
 def standing(pool: Pool, policy: Policy, chosen: Rows) -> Standing:
-    """Take apart the place behind `chosen` rows of a pool, as `serving.slate` fills it."""
+    """Take apart the place behind `chosen` rows of a pool, as `serving.stages.slate` fills it."""
     rules, mix = policy.selection, policy.mix
     authors, topics = _repeats(pool.authors, chosen), _repeats(pool.topics, chosen)
     length = len(chosen) + 1

@@ -1,0 +1,1 @@
+"""Looks at the feed from outside its requests: the funnel, shadow scoring, the doctor."""
