@@ -58,7 +58,8 @@ class Settings(BaseSettings):
     def unhurried(self) -> "Settings":
         """Give these settings without deadlines: for one feed at a time, on a cold cache."""
         calm = ("source_deadline_ms", "component_deadline_ms", "feed_budget_ms")
-        return self.model_copy(update=dict.fromkeys(calm, 60_000.0))
+        patient = {**dict.fromkeys(calm, 60_000.0), "ranker_timeout_ms": 60_000}
+        return self.model_copy(update=patient)
 
     @classmethod
     def settings_customise_sources(

@@ -20,7 +20,7 @@ from features.event_arrays import EVENT_COLUMNS, EventArrays, int_column
 from features.frames import FeatureFrames, replay
 from features.graph import Graph
 from features.history import Histories, HistoryStore
-from features.slots import Bools, Float32s, Float64s, Slots
+from features.slots import Float32s, Float64s, Slots
 from features.state import FeatureState
 from features.views import HALF_LIFE_6H_US, POST_VIEW
 from features.workspace import Workspace
@@ -41,7 +41,7 @@ class FeatureCache:
     """Features and candidates' state of one process."""
 
     def __init__(self, state: FeatureState, *, applied_seq: int = 0) -> None:
-        self._state = state
+        self.state = state
         self._lock = RLock()
         self.applied_seq = applied_seq
         """Place in the log up to which the cache is patched."""
@@ -66,21 +66,21 @@ class FeatureCache:
 
     @property
     def posts(self) -> PostTable:
-        return self._state.posts
+        return self.state.posts
 
     @property
     def people(self) -> PersonTable:
-        return self._state.people
+        return self.state.people
 
     @property
     def histories(self) -> HistoryStore:
         """Histories and seen posts by person slot."""
-        return self._state.histories
+        return self.state.histories
 
     @property
     def graph(self) -> Graph:
         """Follows, blocks and mutes by person slot."""
-        return self._state.graph
+        return self.state.graph
 
     def apply(self, events: pa.Table, workspace: Workspace) -> None:
         """Patch the cache with rows of LOG_SCHEMA that follow what is applied."""
@@ -91,7 +91,7 @@ class FeatureCache:
             arrays = EventArrays.of(events, self.people.index, self.posts.index)
         for start in range(0, len(arrays), _LOCKED_EVENTS):
             with self._lock:
-                self._state.apply(arrays.slice(start, start + _LOCKED_EVENTS))
+                self.state.apply(arrays[start : start + _LOCKED_EVENTS])
         self.version += 1
         self.applied_seq = max(self.applied_seq, int(int_column(events, "seq").max()))
 
@@ -102,9 +102,9 @@ class FeatureCache:
         with self._lock:
             viewers = np.array([self.viewer_slot(viewer_id)])
             now = np.array([now_us])
-            block = self._state.block(viewers, now, self.histories.get(viewers))
+            block = self.state.block(viewers, now, self.histories.get(viewers))
             slots = post_slots.astype(np.int64, copy=False)
-            rows: Float32s = self._state.features(block, slots[None, :], family_scores[None])[0]
+            rows: Float32s = self.state.features(block, slots[None, :], family_scores[None])[0]
             return rows
 
     def viewer_slot(self, viewer_id: int) -> int:
@@ -120,37 +120,13 @@ class FeatureCache:
         """Count the events on posts that were applied for a viewer."""
         return self.histories.version(self.viewer_slot(viewer_id))
 
-    def seen_mask(self, viewer_id: int, post_slots: Slots, *, min_impressions: int = 1) -> Bools:
-        """Say for post slots [n] whether the viewer has seen them lately.
-
-        A view, dwell or action counts at once, impressions from `min_impressions` on.
-        """
-        with self._lock:
-            seen, types = self.histories.seen_posts(self.viewer_slot(viewer_id))
-            mask = np.zeros(len(self.posts) + 1, np.bool_)
-        shown = types == EventType.IMPRESSION
-        mask[seen[~shown]] = True
-        slots, counts = np.unique(seen[shown], return_counts=True)
-        mask[slots[counts >= min_impressions]] = True
-        return mask[post_slots]
-
-    def followees(self, viewer_id: int) -> NDArray[np.int32]:
-        """Give the person slots that a viewer follows."""
-        return self.graph.followees(self.viewer_slot(viewer_id))
-
-    def hidden_authors(self, viewer_id: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Give the person slots blocked in either direction, and those muted."""
-        viewer, graph = self.viewer_slot(viewer_id), self.graph
-        blocks = np.concatenate([graph.blocked(viewer), graph.blocked_by(viewer)])
-        return blocks, graph.muted(viewer)
-
     def recent_by_authors(self, authors: NDArray[np.int32], per_author: int = 20) -> Slots:
         """Gather the newest posts of author slots, newest first within each author."""
-        return self._state.recent.of_authors(authors, per_author)
+        return self.state.recent.of_authors(authors, per_author)
 
     def newest(self, limit: int) -> Slots:
         """Give the slots of the newest posts, newest first; at most 5,000."""
-        return self._state.recent.newest[:limit].astype(np.int64)
+        return self.state.recent.newest[:limit].astype(np.int64)
 
     def velocity(self, now_us: int) -> Float64s:
         """Give log2 of each post's trend, [n]: decayed positive actions (6 h) and newness.
@@ -191,12 +167,12 @@ class FeatureCache:
         people = workspace.catalog.people_by_id(np.unique(updated)) if updated.shape[0] else None
         with self._lock:
             if fetched is not None:
-                self._state.add_posts(fetched)
+                self.state.add_posts(fetched)
             if people is not None:
-                self._state.add_people(people)
-            self._state.ensure_people(viewers)
-            self._state.ensure_people(int_column(events, "target_id"))
-            self._state.delete_posts(posts[types == EventType.POST_DELETED])
+                self.state.add_people(people)
+            self.state.ensure_people(viewers)
+            self.state.ensure_people(int_column(events, "target_id"))
+            self.state.delete_posts(posts[types == EventType.POST_DELETED])
 
 
 def _tails(workspace: Workspace, after: int, up_to_seq: int | None) -> Iterable[pa.Table]:

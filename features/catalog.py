@@ -8,28 +8,30 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contracts.errors import InvalidInput, SchemaMismatch
+from contracts.errors import InvalidInput
 from contracts.ids import Namespace
 from contracts.tables import BLOCKS_SCHEMA, FOLLOWS_SCHEMA, PEOPLE_SCHEMA, POSTS_SCHEMA
 from features.identity import IdMap
-from features.sqlite_rows import stored_columns, table_of
+from features.sqlite_rows import Words, fitted, stored_columns, table_of
 from features.storage import Database
 
 Ids = NDArray[np.int64]
 
+_WORDS: Final = Words("the table lacks", "it should have", "the table's columns do not fit")
 _POST_COLUMNS: Final = ", ".join(f"p.{name}" for name in POSTS_SCHEMA.names)
-_UPSERT_PEOPLE: Final = (
-    "INSERT INTO people (person_id, created, language, attributes) VALUES (?, ?, ?, ?) "
-    "ON CONFLICT (person_id) DO UPDATE SET created = excluded.created, "
-    "language = excluded.language, attributes = excluded.attributes"
-)
-_UPSERT_POSTS: Final = (
-    "INSERT INTO posts (post_id, author_id, text, topics, language, created, known, deleted) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (post_id) DO UPDATE SET "
-    "author_id = excluded.author_id, text = excluded.text, topics = excluded.topics, "
-    "language = excluded.language, created = excluded.created, known = excluded.known, "
-    "deleted = excluded.deleted, deleted_at = NULL"
-)
+
+
+def _upsert(table: str, names: Sequence[str]) -> str:
+    """Say in SQL that rows with these columns, the key first, take the place of older ones."""
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
+    return (
+        f"INSERT INTO {table} ({', '.join(names)}) "  # noqa: S608 - names of our own schema
+        f"VALUES ({', '.join('?' * len(names))}) ON CONFLICT ({names[0]}) DO UPDATE SET {changes}"
+    )
+
+
+_UPSERT_PEOPLE: Final = _upsert("people", PEOPLE_SCHEMA.names)
+_UPSERT_POSTS: Final = f"{_upsert('posts', POSTS_SCHEMA.names)}, deleted_at = NULL"
 _REFRESH_POSTS: Final = f"{_UPSERT_POSTS} WHERE posts.deleted = 0"
 _BARE_POSTS: Final = (
     "INSERT INTO posts (post_id, text, topics, created, known, deleted) "
@@ -142,14 +144,12 @@ class Catalog:
     def has_follow(self, follower_id: int, followee_id: int) -> bool:
         """Tell whether one person follows another now."""
         query = "SELECT 1 FROM follows WHERE follower_id = ? AND followee_id = ?"
-        with self._database.snapshot() as connection:
-            return connection.execute(query, (follower_id, followee_id)).fetchone() is not None
+        return self._holds(query, (follower_id, followee_id))
 
     def has_block(self, blocker_id: int, blocked_id: int, kind: str) -> bool:
         """Tell whether one person blocks or mutes another now."""
         query = "SELECT 1 FROM blocks WHERE blocker_id = ? AND blocked_id = ? AND kind = ?"
-        with self._database.snapshot() as connection:
-            return connection.execute(query, (blocker_id, blocked_id, kind)).fetchone() is not None
+        return self._holds(query, (blocker_id, blocked_id, kind))
 
     def topics(self) -> tuple[Ids, list[str]]:
         """Give every topic's id and name."""
@@ -170,6 +170,10 @@ class Catalog:
         with self._database.write() as connection:
             return connection.executemany(statement, zip(*columns, strict=True)).rowcount
 
+    def _holds(self, query: str, values: tuple[object, ...]) -> bool:
+        with self._database.snapshot() as connection:
+            return connection.execute(query, values).fetchone() is not None
+
     def _read(self, query: str, values: tuple[object, ...], schema: pa.Schema) -> pa.Table:
         with self._database.snapshot() as connection:
             return table_of(connection.execute(query, values).fetchall(), schema)
@@ -177,20 +181,7 @@ class Catalog:
 
 def _columns(table: pa.Table, schema: pa.Schema) -> list[list[object]]:
     """Bring a table to a schema and turn its columns into what SQLite stores."""
-    missing = [name for name in schema.names if name not in table.column_names]
-    if missing:
-        msg = f"the table lacks the columns {', '.join(missing)}"
-        raise SchemaMismatch(msg, hint=f"it should have {', '.join(schema.names)}")
-    try:
-        rows = table.select(schema.names).cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        msg = f"the table's columns do not fit: {error}"
-        raise SchemaMismatch(msg) from error
-    for field in schema:
-        if not field.nullable and rows.column(field.name).null_count:
-            msg = f"column {field.name} has empty values"
-            raise SchemaMismatch(msg)
-    return stored_columns(rows)
+    return stored_columns(fitted(table, schema, _WORDS))
 
 
 def _plain_ids(ids: Ids | Sequence[int]) -> list[object]:

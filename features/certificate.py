@@ -6,22 +6,20 @@ and to the part of the log that it saw; `docs/certificate.md` says what it promi
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from contracts.clock import to_datetime
-from features.event_arrays import int_column
+from features.columns import Columns
 from features.frames import FeatureFrames
-from features.offline import training_features
 from features.slots import Bools, Float32s, Ints
 from features.storage import write_durably
-from features.views import FAMILY_FEATURES, FEATURE_HASH, FEATURE_TABLE, FEATURES
+from features.views import FEATURE_HASH, FEATURE_TABLE, FEATURES
 
 CERTIFICATE_FILE: Final = "certificate.json"
 _FAR: Final = 1 << 20
@@ -40,21 +38,6 @@ def tolerance_steps() -> Ints:
     """
     decays = ("half-life", "decayed", "7 d")
     return np.array([any(word in f.formula for word in decays) for f in FEATURE_TABLE], np.int64)
-
-
-class ServedRows(NamedTuple):
-    """What R decision records hold."""
-
-    viewers: Ints
-    """[R]."""
-    now_us: Ints
-    """[R]."""
-    log_seqs: Ints
-    """[R]: the place in the log that was applied."""
-    posts: Ints
-    """[R, C]; -1 pads."""
-    features: Halves
-    """[R, C, F]."""
 
 
 class Asked(NamedTuple):
@@ -114,7 +97,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(Columns):
     """Features of the same queries from two sides, row by row: N pairs of viewer and post."""
 
     viewers: Ints
@@ -137,12 +120,6 @@ class Pairs:
             served[there],
             offline[there],
         )
-
-    @classmethod
-    def merged(cls, parts: "Sequence[Pairs]") -> "Pairs":
-        """Put several moments together."""
-        names = ("viewers", "posts", "now_us", "served", "offline")
-        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
     def rows(self) -> list[FeatureRow]:
         """Compare value by value, a row a feature."""
@@ -167,10 +144,7 @@ class Pairs:
 
     def take(self, kept: Bools) -> "Pairs":
         """Keep some pairs."""
-        return Pairs(
-            self.viewers[kept], self.posts[kept], self.now_us[kept], self.served[kept],
-            self.offline[kept],
-        )  # fmt: skip
+        return self[kept]
 
     def check(
         self,
@@ -296,24 +270,3 @@ def code_hash(files: Sequence[Path]) -> str:
     for file in sorted(files, key=lambda path: path.name):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def record_pairs(
-    frames: FeatureFrames,
-    served: ServedRows,
-    compute: OfflineFeatures = training_features,
-) -> Pairs:
-    """Recompute what decision records hold, each as of its moment and its place in the log.
-
-    One replay a record: give it some dozens. Family scores are taken from the record.
-    """
-    seqs = int_column(frames.events, "seq")
-    scores = served.features[:, :, -len(FAMILY_FEATURES) :].astype(np.float32)
-    parts = []
-    for r in range(len(served.viewers)):
-        one = slice(r, r + 1)
-        asked = Asked(int(served.now_us[r]), served.viewers[one], served.posts[one], scores[one])
-        applied = frames.events.filter(pa.array(seqs <= served.log_seqs[r]))
-        offline = asked.offline(compute, replace(frames, events=applied))
-        parts.append(Pairs.of(asked, served.features[one], offline))
-    return Pairs.merged(parts)

@@ -207,7 +207,7 @@ def _restore_edges(state: FeatureState, frames: FeatureFrames, table: pa.Table) 
         sources, index.slots_of(int_column(table, "target_id")), table.column("kind").to_numpy(),
         table.column("opens").to_numpy(), int_column(table, "visible_us"),
     )  # fmt: skip
-    both = EdgeChanges.merged([catalog_edges(frames, state), stored])
+    both = EdgeChanges.in_order([catalog_edges(frames, state), stored])
     state.graph.fill(both.open_at_end())
 
 

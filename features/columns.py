@@ -19,6 +19,6 @@ class Columns:
         return type(self)(*(getattr(self, f.name)[at] for f in fields(self)))
 
     @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
+    def merged(cls, parts: Sequence[Self]) -> Self:
         """Put the rows of several parts, of which there is at least one, after each other."""
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))

@@ -87,7 +87,8 @@ class CounterState:
         np.maximum(elapsed, np.float32(0.0), out=elapsed)
         for group in self._groups:
             if group.half_life_us is not None:
-                counts[group.columns] *= np.exp(elapsed * _rate(group.half_life_us))
+                rate = np.float32(-log(2.0) / group.half_life_us)
+                counts[group.columns] *= np.exp(elapsed * rate)
         np.maximum(counts, np.float32(0.0), out=counts)
         return counts.reshape(len(counts), *slots.shape)
 
@@ -108,10 +109,6 @@ class CounterState:
             if group.half_life_us is not None:
                 decayed[group.columns] *= np.exp2(elapsed / -group.half_life_us)
         return decayed
-
-
-def _rate(half_life_us: float) -> np.float32:
-    return np.float32(-log(2.0) / half_life_us)
 
 
 class HourlyWindow:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from features.counters import CounterState, HourlyWindow
 from features.event_arrays import int_column
-from features.slots import Bools, Float32s, Ints, SlotIndex, Slots, grown
+from features.slots import Bools, Ints, SlotIndex, Slots, grown
 from features.text_statistics import text_statistics
 from features.views import AUTHOR_VIEW, PERSON_VIEW, POST_VIEW, TEXT_STATS
 
@@ -104,8 +104,6 @@ class PostTable:
         """Topic id <-> topic slot."""
         self.counters = CounterState.of(POST_VIEW)
         self.window = HourlyWindow()
-        self.version = 0
-        """Goes up with every change of a post or its counters."""
         self._people, self._languages = people, languages
         self._rows = np.zeros(0, _ROW)
 
@@ -142,11 +140,6 @@ class PostTable:
         """Posts that are gone, [n]."""
         return self._rows["deleted"][: len(self)]
 
-    @property
-    def text_stats(self) -> Float32s:
-        """Finished text features in the order of `views.TEXT_STATS`, [n, 5]."""
-        return self._rows["text_stats"][: len(self)]
-
     def rows(self, slots: NDArray[np.integer]) -> NDArray[np.void]:
         """Gather whole rows of slots, any shape: fields named like the properties."""
         words = self._rows.view(np.int64).reshape(-1, _ROW.itemsize // 8)
@@ -178,14 +171,12 @@ class PostTable:
         rows["deleted"] = posts.column("deleted").to_numpy()
         rows["text_stats"] = text_statistics(posts.column("text"), counts)
         self._rows[slots] = rows
-        self.version += 1
         return slots
 
     def mark_deleted(self, post_ids: Ints) -> None:
         """Mark posts as gone; unknown ids pass."""
         slots = self.slots_of(post_ids)
         self._rows["deleted"][slots[slots >= 0]] = True
-        self.version += 1
 
     def _topic_rows(self, column: pa.ChunkedArray) -> tuple[NDArray[np.int32], Ints]:
         """Turn topic lists [n] into slots [n, 4] and their counts [n]; the first four count."""

@@ -1,19 +1,17 @@
 """Log rows as NumPy columns of slots, in the order in which they become known."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from contracts.ids import UNKNOWN_ID
+from features.columns import Columns
 from features.slots import Ints, SlotIndex, Slots
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-EVENT_COLUMNS: "Sequence[str]" = (
+EVENT_COLUMNS: Final = (
     "seq", "type", "viewer_id", "post_id", "target_id", "event_time", "known_time",
 )  # fmt: skip
 """Columns of the log that state and features read."""
@@ -22,12 +20,9 @@ EVENT_COLUMNS: "Sequence[str]" = (
 def int_column(table: pa.Table, name: str) -> Ints:
     """Read an id or time column as int64, null as -1."""
     column = table.column(name)
-    if column.null_count:
-        column = column.fill_null(UNKNOWN_ID) if pa.types.is_integer(column.type) else column
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
-        column = column.fill_null(UNKNOWN_ID) if column.null_count else column
-    values: Ints = column.to_numpy()
+    values: Ints = (column.fill_null(UNKNOWN_ID) if column.null_count else column).to_numpy()
     return values
 
 
@@ -37,7 +32,7 @@ def visible_from(event_us: Ints, known_us: Ints) -> Ints:
 
 
 @dataclass(frozen=True, slots=True)
-class EventArrays:
+class EventArrays(Columns):
     """Events [E] sorted by the time from which a query may know them, then by place in the log."""
 
     types: NDArray[np.int8]
@@ -47,17 +42,6 @@ class EventArrays:
     targets: Slots
     times_us: Ints
     visible_us: Ints
-
-    def __len__(self) -> int:
-        return int(self.types.shape[0])
-
-    def slice(self, start: int, stop: int) -> "EventArrays":
-        """Give events start to stop, as views."""
-        part = slice(start, stop)
-        return EventArrays(
-            self.types[part], self.viewers[part], self.posts[part],
-            self.targets[part], self.times_us[part], self.visible_us[part],
-        )  # fmt: skip
 
     @classmethod
     def of(cls, log: pa.Table, people: SlotIndex, posts: SlotIndex) -> "EventArrays":

@@ -26,9 +26,12 @@ from features.segments import (
     remove_orphans,
     write_segments,
 )
-from features.sqlite_rows import stored_columns
+from features.sqlite_rows import Words, fitted, stored_columns
 from features.storage import Database
 
+_WORDS: Final = Words(
+    "events lack", "an event has", "event columns have other types than the log's"
+)
 _EVENT_NAMES: Final = EVENT_SCHEMA.names
 _INSERT: Final = (
     f"INSERT INTO outbox (seq, {', '.join(_EVENT_NAMES)}) "  # noqa: S608 - names of our own schema
@@ -194,17 +197,7 @@ class EventLog:
 
 def conform(events: pa.Table) -> pa.Table:
     """Bring a table to EVENT_SCHEMA; SchemaMismatch names the column that does not fit."""
-    missing = [name for name in _EVENT_NAMES if name not in events.column_names]
-    if missing:
-        msg = f"events lack the columns {', '.join(missing)}"
-        raise SchemaMismatch(msg, hint=f"an event has {', '.join(_EVENT_NAMES)}")
-    rows = events.select(_EVENT_NAMES)
-    if rows.schema != EVENT_SCHEMA:
-        try:
-            rows = rows.cast(EVENT_SCHEMA)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-            msg = f"event columns have other types than the log's: {error}"
-            raise SchemaMismatch(msg) from error
+    rows = events if events.schema == EVENT_SCHEMA else fitted(events, EVENT_SCHEMA, _WORDS)
     for field in EVENT_SCHEMA:
         if not field.nullable and rows.column(field.name).null_count:
             msg = f"event column {field.name} has empty values"

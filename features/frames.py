@@ -30,11 +30,9 @@ class FeatureFrames:
     @classmethod
     def read(cls, workspace: Workspace, *, up_to_seq: int | None = None) -> "FeatureFrames":
         """Read a workspace; entities first, so that the log tells of whatever changes meanwhile."""
-        catalog = workspace.catalog
-        posts, people = catalog.posts(), catalog.people()
-        follows, blocks = catalog.follows(), catalog.blocks()
+        entities = cls.entities(workspace)
         events = workspace.log.scan(columns=EVENT_COLUMNS, up_to_seq=up_to_seq)
-        return cls(events, posts, people, follows, blocks)
+        return replace(entities, events=events)
 
     @classmethod
     def entities(cls, workspace: Workspace) -> "FeatureFrames":
@@ -88,7 +86,7 @@ def catalog_edges(frames: FeatureFrames, state: FeatureState) -> EdgeChanges:
                 int_column(rows, "since"),
             )
         )
-    return EdgeChanges.merged(parts)
+    return EdgeChanges.in_order(parts)
 
 
 def replay(frames: FeatureFrames) -> FeatureState:
@@ -104,7 +102,7 @@ def replay(frames: FeatureFrames) -> FeatureState:
 def fill_graph(state: FeatureState, frames: FeatureFrames, events: EventArrays) -> None:
     """Open the edges of catalog and log that nothing closed later."""
     both = [catalog_edges(frames, state), EdgeChanges.of(events)]
-    state.graph.fill(EdgeChanges.merged(both).open_at_end())
+    state.graph.fill(EdgeChanges.in_order(both).open_at_end())
 
 
 def without_erased(events: EventArrays) -> EventArrays:
@@ -123,4 +121,4 @@ def without_erased(events: EventArrays) -> EventArrays:
 def chunks(events: EventArrays, rows: int = _REPLAY_ROWS) -> Iterator[EventArrays]:
     """Cut events into micro-batches."""
     for start in range(0, len(events), rows):
-        yield events.slice(start, start + rows)
+        yield events[start : start + rows]

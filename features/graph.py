@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.events import EventType
+from features.columns import Columns
 from features.event_arrays import EventArrays
-from features.slots import Bools, Ints, Slots, grown, run_lengths, run_starts
+from features.slots import Bools, Ints, Slots, grown, last_of_each, run_lengths, run_starts
 
 _NONE: Final = np.zeros(0, np.int32)
 _NONE.setflags(write=False)
@@ -28,21 +29,20 @@ class EdgeKind(IntEnum):
     MUTE = 2
 
 
-_OPENS: Final = {
-    EventType.FOLLOW: EdgeKind.FOLLOW,
-    EventType.BLOCK: EdgeKind.BLOCK,
-    EventType.MUTE: EdgeKind.MUTE,
+_CHANGES: Final = {
+    EventType.FOLLOW: (EdgeKind.FOLLOW, True),
+    EventType.BLOCK: (EdgeKind.BLOCK, True),
+    EventType.MUTE: (EdgeKind.MUTE, True),
+    EventType.UNFOLLOW: (EdgeKind.FOLLOW, False),
+    EventType.UNBLOCK: (EdgeKind.BLOCK, False),
+    EventType.UNMUTE: (EdgeKind.MUTE, False),
 }
-_CLOSES: Final = {
-    EventType.UNFOLLOW: (EdgeKind.FOLLOW,),
-    EventType.UNBLOCK: (EdgeKind.BLOCK,),
-    EventType.UNMUTE: (EdgeKind.MUTE,),
-}
-GRAPH_TYPES: Final = (*_OPENS, *_CLOSES)
+"""Event -> the kind of edge, and whether it opens or closes it."""
+GRAPH_TYPES: Final = tuple(_CHANGES)
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeChanges:
+class EdgeChanges(Columns):
     """Edges that opened and closed [E], sorted by the time from which that may be known."""
 
     sources: Slots
@@ -51,25 +51,16 @@ class EdgeChanges:
     opens: Bools
     visible_us: Ints
 
-    def __len__(self) -> int:
-        return int(self.sources.shape[0])
-
     @classmethod
     def of(cls, events: EventArrays) -> "EdgeChanges":
         """Pick the changes of the graph out of events; unknown people and self-loops drop out."""
         rows, kinds, opens = [], [], []
         usable = (events.viewers >= 0) & (events.targets >= 0) & (events.viewers != events.targets)
-        for event_type, kind in _OPENS.items():
+        for event_type, (kind, opening) in _CHANGES.items():
             found = np.flatnonzero((events.types == event_type) & usable)
             rows.append(found)
             kinds.append(np.full(found.shape, kind, np.int8))
-            opens.append(np.ones(found.shape, np.bool_))
-        for event_type, closed in _CLOSES.items():
-            found = np.flatnonzero((events.types == event_type) & usable)
-            for kind in closed:
-                rows.append(found)
-                kinds.append(np.full(found.shape, kind, np.int8))
-                opens.append(np.zeros(found.shape, np.bool_))
+            opens.append(np.full(found.shape, opening))
         at = np.concatenate(rows)
         order = np.argsort(at, kind="stable")  # events come sorted by visibility
         at = at[order]
@@ -88,23 +79,10 @@ class EdgeChanges:
         )  # fmt: skip
 
     @classmethod
-    def merged(cls, parts: "list[EdgeChanges]") -> "EdgeChanges":
+    def in_order(cls, parts: "list[EdgeChanges]") -> "EdgeChanges":
         """Merge changes; of two at one moment, that of the earlier part comes first."""
-        visible = np.concatenate([p.visible_us for p in parts])
-        order = np.argsort(visible, kind="stable")
-        return cls(
-            np.concatenate([p.sources for p in parts])[order],
-            np.concatenate([p.targets for p in parts])[order],
-            np.concatenate([p.kinds for p in parts])[order],
-            np.concatenate([p.opens for p in parts])[order],
-            visible[order],
-        )
-
-    def take(self, at: Slots | slice) -> "EdgeChanges":
-        """Give some of the changes."""
-        return EdgeChanges(
-            self.sources[at], self.targets[at], self.kinds[at], self.opens[at], self.visible_us[at]
-        )
+        changes = cls.merged(parts)
+        return changes[np.argsort(changes.visible_us, kind="stable")]
 
     def latest(self) -> "EdgeChanges":
         """Give the last change of each edge, ordered by edge."""
@@ -112,12 +90,12 @@ class EdgeChanges:
             return self
         width = int(max(self.sources.max(), self.targets.max())) + 1
         keys = (self.kinds.astype(np.int64) * width + self.sources) * width + self.targets
-        return self.take(_last_of_each(keys))
+        return self[last_of_each(keys)]
 
     def open_at_end(self) -> "EdgeChanges":
         """Give each edge that is open after all changes, once."""
         last = self.latest()
-        return last.take(np.flatnonzero(last.opens))
+        return last[np.flatnonzero(last.opens)]
 
 
 class Graph:
@@ -175,7 +153,7 @@ class Graph:
     def apply(self, changes: EdgeChanges) -> None:
         """Apply changes in order; opening an open edge or closing a closed one does nothing."""
         for kind in (EdgeKind(k) for k in np.unique(changes.kinds)):
-            part = changes.take(np.flatnonzero(changes.kinds == kind))
+            part = changes[np.flatnonzero(changes.kinds == kind)]
             sources, before, after = _replace(self._out[kind], part.sources, part.targets, part)
             if kind is EdgeKind.FOLLOW:
                 for source in sources:
@@ -211,19 +189,11 @@ def _replace(
     all_keys = np.concatenate([np.repeat(touched, [h.shape[0] for h in held]), keys])
     all_values = np.concatenate([before, values])
     opens = np.concatenate([np.ones(before.shape, np.bool_), changes.opens])
-    last = _last_of_each(all_keys * (int(all_values.max()) + 1) + all_values)
+    last = last_of_each(all_keys * (int(all_values.max()) + 1) + all_values)
     kept = last[opens[last]]
     grouped = _grouped(all_keys[kept], all_values[kept])
     adjacency.update({key: grouped.get(key, _NONE) for key in touched})
     return touched, before, all_values[kept]
-
-
-def _last_of_each(keys: Ints) -> Slots:
-    """Find the last entry of each key [E], ordered by key."""
-    order = np.argsort(keys, kind="stable")
-    starts = run_starts(keys[order])
-    last: Slots = order[starts + run_lengths(starts, len(order)) - 1]
-    return last
 
 
 def _counts(slots: Slots, size: int) -> NDArray[np.int32]:

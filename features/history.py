@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.events import CONTROLS, NEGATIVE_ACTIONS, POSITIVE_ACTIONS, UNDO_OF, EventType
+from features.columns import Columns
 from features.rings import ActionRing
 from features.slots import Bools, Ints, Slots, grown
 
@@ -44,7 +45,7 @@ _DONE: Final = np.array(
 
 
 @dataclass(frozen=True, slots=True)
-class Histories:
+class Histories(Columns):
     """Recent actions of Q viewers, padded in front, newest last; every array is [Q, H].
 
     `posts` holds slots of a `PostTable` (or whatever post code was put in), -1 where empty;
@@ -55,9 +56,6 @@ class Histories:
     types: NDArray[np.int8]
     times_us: Ints
 
-    def __len__(self) -> int:
-        return int(self.post_slots.shape[0])
-
 
 class HistoryStore:
     """Live histories and seen posts of viewer slots, patched from the log."""
@@ -67,14 +65,13 @@ class HistoryStore:
         self.seen = ActionRing(SEEN_LENGTH, rows, timed=False)
         self.shown = ActionRing(SHOWN_LENGTH, rows)
         self.controls = ActionRing(CONTROLS_LENGTH, rows, timed=False)
+        self._rings = (self.actions, self.seen, self.shown, self.controls)
         self.versions: Ints = np.zeros(rows, np.int64)
 
     def ensure(self, rows: int) -> None:
         """Grow to at least this many viewers."""
-        self.actions.ensure(rows)
-        self.seen.ensure(rows)
-        self.shown.ensure(rows)
-        self.controls.ensure(rows)
+        for ring in self._rings:
+            ring.ensure(rows)
         self.versions = grown(self.versions, rows)
 
     def apply(self, viewers: Slots, posts: Slots, types: NDArray[np.int8], times_us: Ints) -> None:
@@ -83,12 +80,12 @@ class HistoryStore:
         kept = known & (IS_ACTION[types] | IS_UNDO[types])
         if kept.any():
             self._apply_actions(viewers[kept], posts[kept], types[kept], times_us[kept])
-        kept = known & IS_SEEN[types]
-        if kept.any():
-            self.seen.append(viewers[kept], posts[kept], types[kept], times_us[kept])
-        kept = known & (types == EventType.IMPRESSION)
-        if kept.any():
-            self.shown.append(viewers[kept], posts[kept], types[kept], times_us[kept])
+        for ring, wanted in (
+            (self.seen, IS_SEEN[types]),
+            (self.shown, types == EventType.IMPRESSION),
+        ):
+            kept = known & wanted
+            ring.append(viewers[kept], posts[kept], types[kept], times_us[kept])
         self._apply_controls(viewers, posts, types, times_us)
         np.add.at(self.versions, viewers[known], 1)
 
@@ -136,31 +133,20 @@ class HistoryStore:
 
     def seen_posts(self, viewer: int) -> tuple[Slots, NDArray[np.int8]]:
         """Read the post slots and event types last seen by one viewer slot, in no order."""
-        if not 0 <= viewer < self.seen.rows():
-            return np.zeros(0, np.int64), np.zeros(0, np.int8)
-        places, valid = self.seen.places(np.array([viewer]))
-        at = places[valid]
-        return self.seen.posts[viewer, at].astype(np.int64), self.seen.types[viewer, at]
+        return self.seen.latest(viewer)[:2]
 
     def shown_posts(self, viewer: int) -> tuple[Slots, Ints]:
         """Read the post slots of a viewer slot's last impressions, and their times."""
-        if not 0 <= viewer < self.shown.rows() or self.shown.times_us is None:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        places, valid = self.shown.places(np.array([viewer]))
-        at = places[valid]
-        return self.shown.posts[viewer, at].astype(np.int64), self.shown.times_us[viewer, at]
+        posts, _, times_us = self.shown.latest(viewer)
+        return posts, times_us
 
     def wishes(self, viewer: int) -> tuple[Slots, NDArray[np.int8]]:
         """Read the post slots and event types of a viewer slot's controls, oldest first."""
-        if not 0 <= viewer < self.controls.rows() or not self.controls.counts[viewer]:
-            return np.zeros(0, np.int64), np.zeros(0, np.int8)
-        places, valid = self.controls.places(np.array([viewer]))
-        at = places[valid]
-        return self.controls.posts[viewer, at].astype(np.int64), self.controls.types[viewer, at]
+        return self.controls.latest(viewer)[:2]
 
     def forget(self, viewer: int) -> None:
         """Erase what one viewer did, saw and wished."""
-        for ring in (self.actions, self.seen, self.shown, self.controls):
+        for ring in self._rings:
             ring.forget(viewer)
         self.versions[viewer] += 1
 
@@ -246,13 +232,7 @@ def histories_as_of(log: ActionLog, viewers: Ints, times_us: Ints) -> Histories:
         _as_of_chunk(log, viewers[i : i + _CHUNK], times_us[i : i + _CHUNK])
         for i in range(0, viewers.shape[0], _CHUNK)
     ]
-    if not parts:
-        return empty_histories(0)
-    return Histories(
-        np.concatenate([p.post_slots for p in parts]),
-        np.concatenate([p.types for p in parts]),
-        np.concatenate([p.times_us for p in parts]),
-    )
+    return Histories.merged(parts) if parts else empty_histories(0)
 
 
 def _as_of_chunk(log: ActionLog, viewers: Ints, times_us: Ints) -> Histories:

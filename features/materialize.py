@@ -8,12 +8,11 @@ after more undoing than doing is below 0, and reading floors it.
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from contracts.clock import DAY_US
 from contracts.events import UTC_US
@@ -24,7 +23,7 @@ from features.replay import Advanced, Replay
 from features.slots import Float64s, Ints, Slots
 from features.state import FeatureState
 from features.storage import sync_folder
-from features.views import AUTHOR_VIEW, PERSON_VIEW, POST_VIEW, VIEWS, View
+from features.views import VIEWS, View
 from features.workspace import Workspace
 
 _FLUSH_ROWS: Final = 100_000
@@ -88,7 +87,8 @@ def materialize(
     for done, now_us in enumerate(times, start=1):
         changed = _changed(state, replay.advance(now_us, histories=True))
         for view, slots in zip(VIEWS, changed, strict=True):
-            writers[view.name].add(now_us, *_rows(state, view, slots, now_us))
+            ids, values = state.index_of(view).ids[slots], state.stored(view, slots, now_us)
+            writers[view.name].add(now_us, ids, values)
         if progress is not None:
             progress(done, len(times))
     rows = {name: writer.close() for name, writer in writers.items()}
@@ -114,24 +114,6 @@ def _changed(state: FeatureState, step: Advanced) -> tuple[Slots, Slots, Slots]:
     authors = np.union1d(state.posts.author_slot[posts], step.edges.targets[follows])
     people = np.union1d(step.events.viewers, step.edges.sources[follows])
     return posts, authors[authors >= 0], people[people >= 0]
-
-
-def _rows(state: FeatureState, view: View, slots: Slots, now_us: int) -> tuple[Ints, Float64s]:
-    """Read ids [n] and stored values [n, columns] of a view's slots as of now."""
-    people = state.people
-    if view is POST_VIEW:
-        values = state.posts.counters.exact(slots, now_us)
-        return state.posts.post_id[slots], _with(values, state.posts.window.read(slots, now_us))
-    if view is AUTHOR_VIEW:
-        values = people.as_author.exact(slots, now_us)
-        return people.person_id[slots], _with(values, state.graph.followers[slots])
-    assert view is PERSON_VIEW  # noqa: S101 - views are a closed list
-    values = people.as_viewer.exact(slots, now_us)
-    return people.person_id[slots], _with(values, state.graph.follows[slots])
-
-
-def _with(values: Float64s, extra: NDArray[Any]) -> Float64s:
-    return np.column_stack([values, extra.astype(np.float64)])
 
 
 class _SnapshotWriter:

@@ -13,12 +13,7 @@ import pyarrow as pa
 from contracts.clock import HOUR_US
 from contracts.errors import SchemaMismatch
 from features.event_arrays import int_column
-from features.frames import (
-    FeatureFrames,
-    entity_state,
-    event_arrays,
-    without_erased,
-)
+from features.frames import FeatureFrames, entity_state, event_arrays, without_erased
 from features.history import ActionLog, histories_as_of
 from features.replay import Replay
 from features.slots import Float32s, Float64s, Ints, Slots, run_lengths, run_starts

@@ -3,16 +3,15 @@
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contracts.clock import DAY_US, HOUR_US
 from features.caches import FeatureCache
 from features.event_arrays import int_column
 from features.materialize import read_snapshots
 from features.offline import asof_join
-from features.slots import Float64s, Ints, run_lengths, run_starts
+from features.slots import Float64s, Ints, last_of_each
 from features.store import FeastStore
-from features.views import AUTHOR_VIEW, POST_VIEW, VIEWS, View
+from features.views import POST_VIEW, VIEWS, View
 from features.workspace import Workspace
 
 _SHIFTS_US: Final = (0, -1, 1, HOUR_US, -5 * DAY_US, 40 * DAY_US)
@@ -85,15 +84,8 @@ def draw_labels(ids: Ints, events_us: Ints, n: int, seed: int) -> tuple[Ints, In
 
 def cached_values(cache: FeatureCache, view: View, ids: Ints, now_us: int) -> Float64s:
     """Read a view's stored columns from the cache as of now: ids [n] -> [n, columns]."""
-    if view is POST_VIEW:
-        slots = cache.posts.slots_of(ids)
-        extra: NDArray[np.generic] = cache.posts.window.read(slots, now_us)
-        return np.column_stack([cache.posts.counters.exact(slots, now_us), extra])
-    slots = cache.people.slots_of(ids)
-    author = view is AUTHOR_VIEW
-    counters = cache.people.as_author if author else cache.people.as_viewer
-    extra = (cache.graph.followers if author else cache.graph.follows)[slots]
-    return np.column_stack([counters.exact(slots, now_us), extra])
+    slots = cache.state.index_of(view).slots_of(ids)
+    return cache.state.stored(view, slots, now_us)
 
 
 def compared(ours: Float64s, theirs: Float64s, *, tolerance: float) -> Parity:
@@ -104,9 +96,8 @@ def compared(ours: Float64s, theirs: Float64s, *, tolerance: float) -> Parity:
 
 def _last_rows(ids: Ints, events_us: Ints) -> tuple[Ints, Ints]:
     """Give each entity once, with the time of its last snapshot."""
-    order = np.lexsort((events_us, ids))
-    starts = run_starts(ids[order])
-    last = order[starts + run_lengths(starts, len(order)) - 1]
+    by_time = np.argsort(events_us, kind="stable")
+    last = by_time[last_of_each(ids[by_time])]
     return ids[last], events_us[last]
 
 

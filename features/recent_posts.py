@@ -25,10 +25,6 @@ class RecentPosts:
         """Slots of the newest 5,000 posts, newest first."""
         return self._newest
 
-    def of_author(self, author: int) -> NDArray[np.int32]:
-        """Slots of an author's newest 50 posts, newest first."""
-        return self._by_author.get(author, _EMPTY)
-
     def of_authors(self, authors: NDArray[np.int32], per_author: int = PER_AUTHOR) -> Slots:
         """Gather the newest posts of several authors, author by author: [m] slots."""
         parts = [self._by_author[a][:per_author] for a in authors.tolist() if a in self._by_author]

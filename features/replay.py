@@ -26,7 +26,7 @@ class Replay:
     def __init__(self, state: FeatureState, frames: FeatureFrames, events: EventArrays) -> None:
         self._state = state
         self._events = events
-        self._edges = EdgeChanges.merged([catalog_edges(frames, state), EdgeChanges.of(events)])
+        self._edges = EdgeChanges.in_order([catalog_edges(frames, state), EdgeChanges.of(events)])
         visible = visible_from(
             int_column(frames.posts, "created"), int_column(frames.posts, "known")
         )
@@ -51,8 +51,8 @@ class Replay:
             _reached(self._edges.visible_us, now_us),
             _reached(self._posts_visible_us, now_us),
         )
-        events = self._events.slice(before[0], self._at[0])
-        edges = self._edges.take(slice(before[1], self._at[1]))
+        events = self._events[before[0] : self._at[0]]
+        edges = self._edges[before[1] : self._at[1]]
         posts = self._posts[before[2] : self._at[2]]
         authors = state.posts.author_slot[posts].astype(np.int64)
         count_posts(state.people, authors, state.posts.created_us[posts])

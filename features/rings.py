@@ -76,6 +76,15 @@ class ActionRing:
         rows = viewers[:, None]
         return places, (order >= 0) & (rows >= 0) & (self.posts[rows, places] >= 0)
 
+    def latest(self, viewer: int) -> tuple[Slots, NDArray[np.int8], Ints]:
+        """Give posts, types and, where kept, times of one viewer's entries, oldest first."""
+        if not 0 <= viewer < self.rows() or not self.counts[viewer]:
+            return np.zeros(0, np.int64), np.zeros(0, np.int8), np.zeros(0, np.int64)
+        places, valid = self.places(np.array([viewer]))
+        at = (viewer, places[valid])
+        times = self.counts[:0] if self.times_us is None else self.times_us[at]
+        return self.posts[at].astype(np.int64), self.types[at], times
+
     def dump(self, viewers: int) -> RingEntries:
         """Copy out what the first viewers hold, oldest first."""
         counts = self.counts[:viewers].copy()

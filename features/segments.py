@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from contracts.events import LOG_SCHEMA
+from features.slots import run_starts
 from features.storage import durable_file, sync_folder
 
 _ROW_GROUP: Final = 131_072
@@ -31,8 +32,8 @@ class Segment:
 
 def integers_of(table: pa.Table, column: str) -> NDArray[np.int64]:
     """Give an integer or time column without nulls as int64 [n]; times are microseconds."""
-    numbers: NDArray[np.int64] = table.column(column).cast(pa.int64()).to_numpy()
-    return numbers
+    values: NDArray[Any] = table.column(column).cast(pa.int64()).to_numpy()
+    return values.astype(np.int64, copy=False)
 
 
 times_of: Final = integers_of
@@ -53,7 +54,7 @@ def write_segments(root: Path, rows: pa.Table) -> list[Segment]:
     """
     ordered = sort_log(rows)
     months = times_of(ordered, "event_time").astype("datetime64[us]").astype("datetime64[M]")
-    starts = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])
+    starts = run_starts(months)
     ends = np.r_[starts[1:], len(months)]
     segments = [
         _write_one(root, str(months[start]), ordered.slice(start, end - start))

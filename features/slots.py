@@ -44,6 +44,14 @@ def run_lengths(starts: Ints, total: int) -> Ints:
     return lengths
 
 
+def last_of_each(keys: Ints) -> Slots:
+    """Find the last entry of each key [E], ordered by key."""
+    order = np.argsort(keys, kind="stable")
+    starts = run_starts(keys[order])
+    last: Slots = order[starts + run_lengths(starts, len(order)) - 1]
+    return last
+
+
 class SlotIndex:
     """Map ids to slots 0, 1, 2 ... in order of arrival.
 

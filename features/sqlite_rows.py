@@ -1,9 +1,33 @@
 """Arrow columns as SQLite stores them, and back: times and flags as integers, lists as bytes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
+from contracts.errors import SchemaMismatch
+
+
+class Words(NamedTuple):
+    """How errors speak of a table that does not fit its schema."""
+
+    lacks: str
+    should_have: str
+    misfit: str
+
+
+def fitted(table: pa.Table, schema: pa.Schema, words: Words) -> pa.Table:
+    """Bring a table to a schema; SchemaMismatch names the column that does not fit."""
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        msg = f"{words.lacks} the columns {', '.join(missing)}"
+        raise SchemaMismatch(msg, hint=f"{words.should_have} {', '.join(schema.names)}")
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        msg = f"{words.misfit}: {error}"
+        raise SchemaMismatch(msg) from error
 
 
 def stored_columns(table: pa.Table) -> list[list[object]]:

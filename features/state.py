@@ -1,9 +1,10 @@
 """All state behind the features in one object: replayed in training, patched in serving."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from contracts.events import EventType
 from features.entities import LanguageCodes, PersonTable, PostTable
@@ -11,9 +12,9 @@ from features.event_arrays import EventArrays
 from features.graph import EdgeChanges, Graph
 from features.history import Histories, HistoryStore
 from features.recent_posts import RecentPosts
-from features.slots import Float32s, Ints, Slots
+from features.slots import Float32s, Float64s, Ints, SlotIndex, Slots
 from features.transforms import QueryBlock, Tables, count_events, count_posts, finish
-from features.views import FEATURES
+from features.views import AUTHOR_VIEW, FEATURES, POST_VIEW, View
 
 _BLOCK_BYTES: Final = 32 << 20
 """Bound of the address tables of one `finish` call."""
@@ -80,7 +81,6 @@ class FeatureState:
         count_events(self.posts, self.people, events)
         if histories:
             self.histories.apply(events.viewers, events.posts, events.types, events.times_us)
-        self.posts.version += 1
 
     def forget(self, person: int) -> None:
         """Drop what is held about one person: history, seen posts, counters as viewer, edges."""
@@ -103,31 +103,28 @@ class FeatureState:
         step = max(1, _BLOCK_BYTES // bytes_a_query)
         if slots.shape[0] <= step:
             return finish(tables, block, slots, family_scores)
+        steps = [slice(start, start + step) for start in range(0, slots.shape[0], step)]
         return np.concatenate(
-            [
-                finish(tables, part(block, at), slots[at], family_scores[at])
-                for at in _steps(slots.shape[0], step)
-            ]
+            [finish(tables, block[at], slots[at], family_scores[at]) for at in steps]
         )
+
+    def index_of(self, view: View) -> SlotIndex:
+        """Give the slots of a view's entities."""
+        return self.posts.index if view is POST_VIEW else self.people.index
+
+    def stored(self, view: View, slots: Slots, now_us: int) -> Float64s:
+        """Read a view's columns, unfloored, as of now: slots [n] -> [n, columns]."""
+        extra: NDArray[Any]
+        if view is POST_VIEW:
+            counters, extra = self.posts.counters, self.posts.window.read(slots, now_us)
+        elif view is AUTHOR_VIEW:
+            counters, extra = self.people.as_author, self.graph.followers[slots]
+        else:
+            counters, extra = self.people.as_viewer, self.graph.follows[slots]
+        return np.column_stack([counters.exact(slots, now_us), extra.astype(np.float64)])
 
     def _grow(self) -> None:
         rows = max(1, len(self.people))
         self.people.ensure_rows(rows)
         self.histories.ensure(rows)
         self.graph.ensure(rows)
-
-
-def part(block: QueryBlock, at: slice) -> QueryBlock:
-    """Give some queries of a block."""
-    held = block.histories
-    return QueryBlock(
-        block.viewers[at],
-        block.now_us[at],
-        Histories(held.post_slots[at], held.types[at], held.times_us[at]),
-        block.followees[at],
-        block.follows[at],
-    )
-
-
-def _steps(total: int, step: int) -> list[slice]:
-    return [slice(start, start + step) for start in range(0, total, step)]

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -16,71 +17,6 @@ LAYOUT_VERSION: Final = 1
 """Raised whenever the meaning of a file or table under the home folder changes."""
 
 _BUSY_TIMEOUT_SECONDS: Final = 10.0
-
-_SCHEMA: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE ids (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    namespace TEXT NOT NULL,
-    external TEXT NOT NULL,
-    UNIQUE (namespace, external)
-);
-CREATE TABLE outbox (
-    seq INTEGER PRIMARY KEY,
-    event_id INTEGER NOT NULL UNIQUE,
-    type INTEGER NOT NULL,
-    viewer_id INTEGER NOT NULL,
-    post_id INTEGER,
-    target_id INTEGER,
-    event_time INTEGER NOT NULL,
-    known_time INTEGER NOT NULL,
-    known_assumed INTEGER NOT NULL,
-    value REAL,
-    feed_id INTEGER,
-    position INTEGER
-);
-CREATE TABLE segments (
-    path TEXT PRIMARY KEY,
-    month TEXT NOT NULL,
-    rows INTEGER NOT NULL,
-    min_seq INTEGER NOT NULL,
-    max_seq INTEGER NOT NULL,
-    min_us INTEGER NOT NULL,
-    max_us INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX segments_by_seq ON segments (max_seq);
-CREATE TABLE event_id_runs (path TEXT PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE people (
-    person_id INTEGER PRIMARY KEY,
-    created INTEGER,
-    language TEXT,
-    attributes TEXT
-);
-CREATE TABLE posts (
-    post_id INTEGER PRIMARY KEY,
-    author_id INTEGER,
-    text TEXT NOT NULL,
-    topics BLOB NOT NULL,
-    language TEXT,
-    created INTEGER NOT NULL,
-    known INTEGER NOT NULL,
-    deleted INTEGER NOT NULL,
-    deleted_at INTEGER
-);
-CREATE TABLE follows (
-    follower_id INTEGER NOT NULL,
-    followee_id INTEGER NOT NULL,
-    since INTEGER NOT NULL,
-    PRIMARY KEY (follower_id, followee_id)
-) WITHOUT ROWID;
-CREATE TABLE blocks (
-    blocker_id INTEGER NOT NULL,
-    blocked_id INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    since INTEGER NOT NULL,
-    PRIMARY KEY (blocker_id, blocked_id, kind)
-) WITHOUT ROWID;
-"""
 
 
 class WriterLock:
@@ -225,7 +161,8 @@ class Database:
         with self.write() as connection:
             if connection.execute("PRAGMA user_version").fetchone()[0] == LAYOUT_VERSION:
                 return
-            for statement in _SCHEMA.split(";"):
+            schema = files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+            for statement in schema.split(";"):
                 if statement.strip():
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version={LAYOUT_VERSION}")

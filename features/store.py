@@ -18,7 +18,6 @@ import pandas as pd
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.types import Float64
 
-from contracts.clock import SECOND_US
 from contracts.errors import InvalidInput, NotFound, PipelineError
 from contracts.settings import load_settings
 from features.materialize import snapshot_path
@@ -68,7 +67,7 @@ class FeastStore:
         Feast reports its progress on standard output, which here belongs to the caller.
         """
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            self._store.materialize(_BEGINNING, _moment(end_us) + timedelta(microseconds=1))
+            self._store.materialize(_BEGINNING, _EPOCH + timedelta(microseconds=end_us + 1))
 
     def historical(self, view: View, entity_ids: Ints, times_us: Ints) -> Float64s:
         """Join labels [n] to what was known of a view then: [n, columns], NaN where nothing was.
@@ -103,10 +102,6 @@ class FeastStore:
         ).to_dict()
         columns: list[list[Any]] = [response[column] for column in view.columns]
         return np.array(columns, np.float64).T.reshape(-1, len(view.columns))
-
-    def teardown(self) -> None:
-        """Remove what is in the online store and the registry."""
-        self._store.teardown()
 
 
 def open_store(workspace: Workspace) -> FeastStore:
@@ -155,7 +150,3 @@ def _online_config(root: Path, url: str | None) -> dict[str, str]:
     if parts.scheme == "rediss":
         options.append("ssl=true")
     return {"type": "redis", "connection_string": ",".join(options)}
-
-
-def _moment(us: int) -> datetime:
-    return _EPOCH + timedelta(seconds=us // SECOND_US, microseconds=us % SECOND_US)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from contracts.clock import HOUR_US
 from contracts.events import EventType
+from features.columns import Columns
 from features.counters import CounterState
 from features.entities import PersonTable, PostTable
 from features.event_arrays import EventArrays
@@ -99,7 +100,7 @@ def count_posts(people: PersonTable, authors: Slots, created_us: Ints) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class QueryBlock:
+class QueryBlock(Columns):
     """Who asks and when, with what belongs to the viewer: Q queries."""
 
     viewers: Slots

@@ -70,13 +70,10 @@ def create_app(
         logger=logger if logger is not None else json_logger(settings.log_level),
     )
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        lanes = (state.feed_lane, state.write_lane, answer_lane, key_lane)
-        async with _running(state, engine, lanes):
-            yield
-
-    app = HeadwaterApi(title="Headwater", version=VERSION, lifespan=lifespan)
+    lanes = (state.feed_lane, state.write_lane, answer_lane, key_lane)
+    app = HeadwaterApi(
+        title="Headwater", version=VERSION, lifespan=lambda _app: _running(state, engine, lanes)
+    )
     app.state.api = state
     app.include_router(endpoints.router)
     app.include_router(health.router)

@@ -9,9 +9,9 @@ import re
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, and_, delete, insert, select
+from sqlalchemy import ColumnElement, Engine, Row, and_, delete, insert, select
 from starlette.responses import Response
 
 from contracts.clock import HOUR_US, now_us
@@ -30,13 +30,7 @@ class RequestName(NamedTuple):
 
     caller: str
     operation: str
-    key: str
-
-
-class _Stored(NamedTuple):
-    request_hash: bytes
-    status: int
-    body: bytes
+    idempotency_key: str
 
 
 class AnswerStore:
@@ -56,7 +50,7 @@ class AnswerStore:
         KeyReused where the key came with another body, RequestInFlight where the same request is
         being worked on. Only answers that say success are stored.
         """
-        if not _KEY.fullmatch(name.key):
+        if not _KEY.fullmatch(name.idempotency_key):
             msg = "Idempotency-Key: 1 to 255 visible ASCII characters without a space"
             raise InvalidInput(msg)
         if name in self._in_flight:
@@ -74,20 +68,17 @@ class AnswerStore:
         finally:
             self._in_flight.discard(name)
 
-    def _load(self, name: RequestName) -> _Stored | None:
+    def _load(self, name: RequestName) -> Row[Any, Any, Any] | None:
         columns = STORED_ANSWERS.c
         query = select(columns.request_hash, columns.status, columns.body).where(
             _is_named(name), columns.created_us > now_us() - KEEP_US
         )
         with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else _Stored(*row)
+            return connection.execute(query).first()
 
     def _save(self, name: RequestName, request_hash: bytes, response: Response) -> None:
         row = {
-            "caller": name.caller,
-            "operation": name.operation,
-            "idempotency_key": name.key,
+            **name._asdict(),
             "request_hash": request_hash,
             "status": response.status_code,
             "body": bytes(response.body),
@@ -103,19 +94,14 @@ class AnswerStore:
 
 
 def _is_named(name: RequestName) -> ColumnElement[bool]:
-    columns = STORED_ANSWERS.c
-    return and_(
-        columns.caller == name.caller,
-        columns.operation == name.operation,
-        columns.idempotency_key == name.key,
-    )
+    return and_(*(STORED_ANSWERS.c[column] == value for column, value in name._asdict().items()))
 
 
 def _request_hash(body: bytes) -> bytes:
     return blake2b(body, digest_size=32).digest()
 
 
-def _replay(stored: _Stored, body: bytes) -> Response:
+def _replay(stored: Row[Any, Any, Any], body: bytes) -> Response:
     if stored.request_hash != _request_hash(body):
         msg = "this Idempotency-Key came with another body before"
         raise KeyReused(msg, hint="a new request needs a new key")

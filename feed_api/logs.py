@@ -11,20 +11,13 @@ import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 _KEY_PATTERN: Final = re.compile(r"hw_[0-9A-Za-z_-]{8,}")
-_LEVELS: Final = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
 
 
 def json_logger(level: str, file: BinaryIO | None = None) -> FilteringBoundLogger:
     """Make a logger that writes JSON lines to a file, standard error where none is given."""
     logger: FilteringBoundLogger = structlog.wrap_logger(
         structlog.BytesLogger(file if file is not None else sys.stderr.buffer),
-        processors=_processors(),
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        **_options(level),
         cache_logger_on_first_use=True,
     )
     return logger
@@ -33,23 +26,24 @@ def json_logger(level: str, file: BinaryIO | None = None) -> FilteringBoundLogge
 def configure_logs(level: str) -> None:
     """Let every room's `structlog.get_logger` and uvicorn's logs write the same JSON lines."""
     structlog.configure(
-        processors=_processors(),
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        **_options(level),
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
     )
     server_log = logging.getLogger("uvicorn")
     server_log.handlers = [JsonHandler(json_logger(level))]
-    server_log.setLevel(_LEVELS[level])
+    server_log.setLevel(level.upper())
 
 
-def _processors() -> list[Processor]:
-    return [
+def _options(level: str) -> dict[str, Any]:
+    processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         hide_keys,
         structlog.processors.JSONRenderer(serializer=_to_json),
     ]
+    wrapper = structlog.make_filtering_bound_logger(level)
+    return {"processors": processors, "wrapper_class": wrapper}
 
 
 def hide_keys(

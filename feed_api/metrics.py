@@ -1,15 +1,12 @@
 """Prometheus metrics of one app; each is documented in `docs/api.md`."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -22,15 +19,17 @@ _BUCKETS: Final = (
 )  # fmt: skip
 _EDGES: Final = (*(str(bound) for bound in STAGE_BOUNDS_SECONDS), "+Inf")
 
-_GAUGES: Final = {
-    "applied_seq": "Position of the event log that the feeds have applied.",
-    "posts": "Posts that can be ranked.",
-    "people": "People that are known.",
+_NUMBERS: Final[Mapping[str, tuple[type[GaugeMetricFamily | CounterMetricFamily], str]]] = {
+    "applied_seq": (GaugeMetricFamily, "Position of the event log that the feeds have applied."),
+    "posts": (GaugeMetricFamily, "Posts that can be ranked."),
+    "people": (GaugeMetricFamily, "People that are known."),
+    "records_written": (CounterMetricFamily, "Decision records that are stored."),
+    "records_lost_here": (
+        CounterMetricFamily,
+        "Decision records dropped, or found lost after a crash, by this process.",
+    ),
 }
-_COUNTERS: Final = {
-    "records_written": "Decision records that are stored.",
-    "records_lost_here": "Decision records dropped, or found lost after a crash, by this process.",
-}
+"""Numbers of `Feeds.health()` -> the kind of metric that each is, and what it says."""
 
 
 class FeedHealthCollector(Collector):
@@ -47,15 +46,11 @@ class FeedHealthCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Give what is known; what these feeds do not say is left out."""
         health = self._feeds.health()
-        for name, text in _GAUGES.items():
-            value = health.get(name)
-            if isinstance(value, int | float):
-                yield GaugeMetricFamily(f"headwater_{name}", text, value=float(value))
-        for name, text in _COUNTERS.items():
+        for name, (kind, text) in _NUMBERS.items():
             value = health.get(name)
             if isinstance(value, int | float):
                 word = name.removesuffix("_here")
-                yield CounterMetricFamily(f"headwater_{word}", text, value=float(value))
+                yield kind(f"headwater_{word}", text, value=float(value))
         yields = health.get("source_yield")
         yield _counter(
             "source_candidates", "Candidates that each source gave.", "source",
@@ -113,18 +108,21 @@ def _funnel(report: FunnelReport) -> Iterator[Metric]:
             yield GaugeMetricFamily(f"headwater_{name}", text, value=value)
 
 
-def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = GaugeMetricFamily(f"headwater_{name}", text, labels=[label])
-    for word, value in values.items():
-        family.add_metric([word], value)
-    return family
-
-
-def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = CounterMetricFamily(f"headwater_{name}", text, labels=[label])
+def _by_label(
+    kind: type[GaugeMetricFamily | CounterMetricFamily],
+    name: str,
+    text: str,
+    label: str,
+    values: Mapping[str, float],
+) -> Metric:
+    family = kind(f"headwater_{name}", text, labels=[label])
     for word, value in values.items():
         family.add_metric([str(word)], float(value))
     return family
+
+
+_gauge: Final = partial(_by_label, GaugeMetricFamily)
+_counter: Final = partial(_by_label, CounterMetricFamily)
 
 
 class Metrics:
@@ -132,11 +130,9 @@ class Metrics:
 
     def __init__(self, feeds: Feeds) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "headwater_requests",
-            "Requests answered.",
-            ["route", "method", "status"],
-            registry=self.registry,
+        counter = partial(Counter, registry=self.registry)
+        self._requests = counter(
+            "headwater_requests", "Requests answered.", ["route", "method", "status"]
         )
         self._seconds = Histogram(
             "headwater_request_seconds",
@@ -145,18 +141,11 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self._levels = Counter(
-            "headwater_feeds", "Feed pages by degrade level.", ["level"], registry=self.registry
+        self._levels = counter("headwater_feeds", "Feed pages by degrade level.", ["level"])
+        self._reasons = counter(
+            "headwater_feed_degrade_reasons", "Feed pages by degrade reason.", ["reason"]
         )
-        self._reasons = Counter(
-            "headwater_feed_degrade_reasons",
-            "Feed pages by degrade reason.",
-            ["reason"],
-            registry=self.registry,
-        )
-        self._events = Counter(
-            "headwater_events", "Events posted, by outcome.", ["outcome"], registry=self.registry
-        )
+        self._events = counter("headwater_events", "Events posted, by outcome.", ["outcome"])
         self.registry.register(FeedHealthCollector(feeds))
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:

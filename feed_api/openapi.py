@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contracts.errors import HeadwaterError
 from feed_api.access import REQUIRED_SCOPE
 from feed_api.platform.examples import ANSWERS, PARAMETERS, REQUESTS
 from feed_api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_TYPES, problem_body
@@ -30,6 +29,15 @@ _DESCRIPTION: Final = """Ranked feeds for your back end. Ids are yours: text, 1 
 Errors are RFC 9457 problem details; `type` is a word of a closed list. Docs: docs/api.md."""
 
 _STRING: Final = {"type": "string"}
+_REQUEST_ID: Final = "0af7651916cd43dd"
+_PATH: Final = "/v1/platform/feed"
+_IDEMPOTENCY_KEY: Final[Mapping[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": 255},
+    "description": "The same key and body again: the stored answer, for 24 hours.",
+}
 _PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
     "title": "Problem",
     "type": "object",
@@ -63,7 +71,8 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     schemas["Problem"] = dict(_PROBLEM_SCHEMA)
-    components["responses"] = {str(s): _problem_answer(s) for s in _problem_statuses()}
+    statuses = sorted({error.status for error in PROBLEM_TYPES.values()})
+    components["responses"] = {str(s): _problem_answer(s) for s in statuses}
     components["securitySchemes"] = {
         "ApiKey": {"type": "http", "scheme": "bearer", "description": "`Bearer hw_...`"}
     }
@@ -79,12 +88,14 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
     answers.pop("422", None)
     if name in REQUIRED_SCOPE:
         operation["security"] = [{"ApiKey": [REQUIRED_SCOPE[name].value]}]
-        for status in sorted(_statuses_of(name, method, operation)):
+        of_body = _WITH_BODY if "requestBody" in operation else ()
+        of_method = _POST if method == "post" else ()
+        for status in sorted({*_EVERY, *of_body, *of_method, *_MORE.get(name, ())}):
             answers[str(status)] = {"$ref": f"#/components/responses/{status}"}
     else:
         operation["security"] = []
     if method == "post":
-        operation.setdefault("parameters", []).append(_idempotency_key())
+        operation.setdefault("parameters", []).append(dict(_IDEMPOTENCY_KEY))
     if method == "put":
         answers["201"] = {"description": "Made."}
     for parameter in operation.get("parameters", ()):
@@ -101,41 +112,14 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
         answers["503"] = {"description": "Not ready.", "content": answers["200"]["content"]}
 
 
-def _statuses_of(name: str, method: str, operation: Mapping[str, Any]) -> set[int]:
-    return {
-        *_EVERY,
-        *(_WITH_BODY if "requestBody" in operation else ()),
-        *(_POST if method == "post" else ()),
-        *_MORE.get(name, ()),
-    }
-
-
-def _problem_statuses() -> list[int]:
-    return sorted({error.status for error in PROBLEM_TYPES.values()})
-
-
 def _problem_answer(status: int) -> dict[str, Any]:
-    kinds = [error for error in PROBLEM_TYPES.values() if error.status == status]
+    first, *others = [error for error in PROBLEM_TYPES.values() if error.status == status]
     return {
-        "description": "; ".join(f"`{kind.type}`: {kind.title}" for kind in kinds),
+        "description": "; ".join(f"`{kind.type}`: {kind.title}" for kind in (first, *others)),
         "content": {
             PROBLEM_MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
-                "example": _problem_example(kinds[0]),
+                "example": problem_body(first(first.title.lower()), _REQUEST_ID, _PATH),
             }
         },
-    }
-
-
-def _problem_example(kind: type[HeadwaterError]) -> dict[str, Any]:
-    return problem_body(kind(kind.title.lower()), "0af7651916cd43dd", "/v1/platform/feed")
-
-
-def _idempotency_key() -> dict[str, Any]:
-    return {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "required": False,
-        "schema": {"type": "string", "maxLength": 255},
-        "description": "The same key and body again: the stored answer, for 24 hours.",
     }

@@ -61,29 +61,11 @@ class Overloaded(Unavailable):
 
 
 _ERRORS: Final[tuple[type[HeadwaterError], ...]] = (
-    HeadwaterError,
-    InvalidInput,
-    MalformedBody,
-    SchemaMismatch,
-    CursorInvalid,
-    Unauthorized,
-    Forbidden,
-    NotFound,
-    MethodNotAllowed,
-    Conflict,
-    RequestInFlight,
-    CursorExpired,
-    TooLarge,
-    UnsupportedMediaType,
-    Unprocessable,
-    KeyReused,
-    TooManyRequests,
-    PipelineError,
-    BundleMismatch,
-    LeakageError,
-    Unavailable,
-    Overloaded,
-)
+    HeadwaterError, InvalidInput, MalformedBody, SchemaMismatch, CursorInvalid, Unauthorized,
+    Forbidden, NotFound, MethodNotAllowed, Conflict, RequestInFlight, CursorExpired, TooLarge,
+    UnsupportedMediaType, Unprocessable, KeyReused, TooManyRequests, PipelineError, BundleMismatch,
+    LeakageError, Unavailable, Overloaded,
+)  # fmt: skip
 
 PROBLEM_TYPES: Final[Mapping[str, type[HeadwaterError]]] = {e.type: e for e in _ERRORS}
 """The closed list: the word in `type` -> the error that it stands for."""

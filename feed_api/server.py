@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from feed_api.logs import configure_logs
+from feed_api.signals import signals_lead_to
 from feed_api.state import ApiState
 
 GRACE_SECONDS: Final = 10
@@ -23,12 +24,8 @@ def run_server(app: FastAPI, host: str, port: int) -> None:
     configure_logs(state.settings.log_level)
     # uvicorn sends itself the signal again once it has stopped, which would end the process before
     # the caller has closed feeds and workspace; meanwhile its own handlers are in force.
-    before = {s: signal.signal(s, _ignore) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with signals_lead_to(lambda *_: None, signal.SIGINT, signal.SIGTERM):
         uvicorn.Server(config).run()
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
 
 
 def server_config(
@@ -48,7 +45,3 @@ def server_config(
         timeout_graceful_shutdown=grace_seconds,
         **more,
     )
-
-
-def _ignore(_signal: int, _frame: object) -> None:
-    """Take a signal that has been dealt with."""

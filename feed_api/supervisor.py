@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
@@ -19,6 +17,7 @@ import structlog
 
 from contracts.errors import InvalidInput, Unavailable
 from feed_api.seats import DRAIN_SECONDS, WRITER, Seat
+from feed_api.signals import signals_lead_to
 
 _STOP_SECONDS: Final = DRAIN_SECONDS + 1.5
 """Twice this, for the writer ends last, is the longest that an end takes."""
@@ -61,37 +60,31 @@ def run_workers(count: int, home: Path, address: tuple[str, int], work: Work) ->
     Unavailable where the address is taken or a worker does not start.
     """
     folder = _run_folder(home)
-    with bind_public(*address) as public, _Signals() as signals:
+    ending = _Ending()
+    stops = signals_lead_to(ending.note, signal.SIGINT, signal.SIGTERM)
+    with bind_public(*address) as public, stops:
         seats = [Seat(k, count, folder) for k in range(count)]
         prepared = _SPAWN.Event()
         workers = [_Worker(seat, public, prepared, work) for seat in seats]
         try:
             for worker in workers:
                 worker.start()
-            _await_all(workers, signals)
-            _keep_alive(workers, signals)
+            _await_all(workers, ending)
+            _keep_alive(workers, ending)
         finally:
             _stop(workers)
             for seat in seats:
                 seat.socket_path(seat.index).unlink(missing_ok=True)
 
 
-class _Signals:
-    """Notes that the process shall end, and leaves everything else to its caller."""
+class _Ending:
+    """Whether the process has been told to end."""
 
-    def __init__(self) -> None:
-        self.stopping = False
+    told = False
 
-    def __enter__(self) -> "_Signals":
-        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for number, action in self._before.items():
-            signal.signal(number, action)
-
-    def _note(self, _signal: int, _frame: object) -> None:
-        self.stopping = True
+    def note(self, _signal: int, _frame: object) -> None:
+        """Take the signal that tells it."""
+        self.told = True
 
 
 class _Worker:
@@ -114,7 +107,7 @@ class _Worker:
         self.process = _SPAWN.Process(
             target=_run, args=(self._work, post), name=f"worker-{self.seat.index}"
         )
-        with _without_interrupts():
+        with signals_lead_to(signal.SIG_IGN, signal.SIGINT):
             self.process.start()
         child_end.close()
         self.ready = False
@@ -204,9 +197,9 @@ def _run_folder(home: Path) -> Path:
     return folder
 
 
-def _await_all(workers: list[_Worker], signals: _Signals) -> None:
+def _await_all(workers: list[_Worker], ending: _Ending) -> None:
     """Wait until every worker is ready; Unavailable where one dies before."""
-    while not signals.stopping and not all(worker.ready for worker in workers):
+    while not ending.told and not all(worker.ready for worker in workers):
         for worker in workers:
             if worker.process is not None and worker.process.exitcode is not None:
                 msg = f"worker {worker.seat.index} did not start"
@@ -215,8 +208,8 @@ def _await_all(workers: list[_Worker], signals: _Signals) -> None:
         _rest(workers)
 
 
-def _keep_alive(workers: list[_Worker], signals: _Signals) -> None:
-    while not signals.stopping:
+def _keep_alive(workers: list[_Worker], ending: _Ending) -> None:
+    while not ending.told:
         for worker in workers:
             worker.look()
         _rest(workers)
@@ -237,13 +230,3 @@ def _stop(workers: list[_Worker]) -> None:
                 worker.process.terminate()
         for worker in group:
             worker.end(deadline)
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Let processes that start in this block inherit that SIGINT is ignored."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

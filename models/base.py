@@ -218,6 +218,10 @@ class VectorModel(RetrievalModel, Protocol):
         """Give the vectors of all items, [n_items, d]; NaN rows where there is none."""
         ...
 
+    def with_vectors(self, vectors: FloatArray) -> Self:
+        """Give the same model over another array [n_items, d] with the same values."""
+        ...
+
     def viewer_vectors(
         self, histories: ItemHistories, table: FloatArray | None = None
     ) -> FloatArray:

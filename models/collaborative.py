@@ -1,6 +1,6 @@
 """Factor models: item factors learned from who did what, the viewer folded in at request time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -50,6 +50,10 @@ class FactorModel:
     def item_vectors(self) -> FloatArray:
         """Give the factors, [n_items, d]."""
         return self.factors
+
+    def with_vectors(self, vectors: FloatArray) -> Self:
+        """See `VectorModel`."""
+        return replace(self, factors=vectors)
 
     def viewer_vectors(
         self, histories: ItemHistories, table: FloatArray | None = None

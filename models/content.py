@@ -1,6 +1,6 @@
 """The content family: a viewer is the decayed mean of what the viewer acted on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,6 +53,10 @@ class ContentModel:
     def encode_posts(self, content: PostContent) -> FloatArray:
         """Give vectors of new posts, [m, d + 1]; NaN rows where no term is known."""
         return with_prior(self.embedder.embed(content), np.float32(self.new_prior))
+
+    def with_vectors(self, vectors: FloatArray) -> Self:
+        """See `VectorModel`."""
+        return replace(self, vectors=vectors)
 
     def viewer_vectors(
         self, histories: ItemHistories, table: FloatArray | None = None

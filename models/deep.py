@@ -4,7 +4,7 @@
 within 1e-5 of each other. NumPy here keeps torch (3 s, 250 MB) out of the serving process.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -66,6 +66,10 @@ class DeepModel:
         encoded = item_content(inputs.astype(np.float32), self.weights)
         encoded[~(known | shares.any(axis=1))] = np.nan
         return with_prior(encoded, np.float32(self.new_prior))
+
+    def with_vectors(self, vectors: FloatArray) -> Self:
+        """See `VectorModel`."""
+        return replace(self, vectors=vectors)
 
     def viewer_vectors(
         self, histories: ItemHistories, table: FloatArray | None = None

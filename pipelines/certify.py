@@ -147,10 +147,11 @@ def certify(workspace: Workspace, samples: int, paths: Paths) -> Certificate:
         choose(frames, now_us, samples, WIDTH, rng, without)
         for now_us in (moments.half_us, moments.late_us, moments.end_us)
     ]
-    compared = list(_parity(workspace, frames, (moments, asked, loaded), paths))
+    comparison = _Comparison(workspace, frames, moments, paths)
+    compared = list(comparison.parity(asked, loaded))
     checks = [pairs.check(name) for name, pairs in compared]
     planted = choose(frames, moments.half_us, _PLANTED, _PLANTED_WIDTH, rng, without)
-    checks += _planted(workspace, frames, (moments, planted), paths, rng)
+    checks += comparison.planted(planted, rng)
     checks += [
         check_join(view, _entities(frames, view), moments.half_us, paths.join, rng=rng)
         for view in VIEWS
@@ -182,8 +183,7 @@ def _read(workspace: Workspace, seq: int) -> tuple[TrainingData, FeatureFrames, 
     """
     data = read_training_data(workspace)
     frames = data.features.frames
-    seen = pa.array(int_column(frames.events, "seq") <= seq)
-    frames = replace(frames, events=frames.events.filter(seen))
+    frames = _filtered(frames, int_column(frames.events, "seq") <= seq)
     if frames.events.num_rows < _FEWEST_EVENTS or frames.posts.num_rows == 0:
         msg = f"{workspace.home} holds {frames.events.num_rows} events, too few to compare anything"
         raise InvalidInput(msg, hint=f"ingest at least {_FEWEST_EVENTS}")
@@ -196,78 +196,66 @@ def _read(workspace: Workspace, seq: int) -> tuple[TrainingData, FeatureFrames, 
     return data, frames, np.unique(without[without >= 0]), warnings
 
 
-def _parity(
-    workspace: Workspace,
-    frames: FeatureFrames,
-    asking: tuple[Moments, list[Asked], FeatureCache],
-    paths: Paths,
-) -> Iterator[tuple[str, Pairs]]:
-    """Compare a cache patched from moment to moment, then the loaded one, with recomputation."""
-    moments, asked, loaded = asking
-    offline = [one.offline(paths.offline, frames) for one in asked]
-    walked = walk(workspace, frames, list(moments), paths.serve)
-    for one, cache, right in zip(asked, walked, offline, strict=True):
-        name = f"served as patched up to {to_datetime(one.now_us):%Y-%m-%d %H:%M:%S}"
-        yield name, Pairs.of(one, served(cache, one), right)
-    yield "served as loaded now", Pairs.of(asked[-1], served(loaded, asked[-1]), offline[-1])
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What is served beside what is recomputed, at the same moments of one log."""
 
+    workspace: Workspace
+    frames: FeatureFrames
+    moments: Moments
+    paths: Paths
 
-def _planted(
-    workspace: Workspace,
-    frames: FeatureFrames,
-    asking: tuple[Moments, Asked],
-    paths: Paths,
-    rng: np.random.Generator,
-) -> list[Check]:
-    """Plant what knows the label, and require that it arrives when it is known, never before."""
-    moments, asked = asking
-    later = asked._replace(now_us=moments.late_us)
-    planted = plant(frames, asked, moments.late_us, rng)
-    steps = [moments.start_us, moments.half_us, moments.late_us]
-    walked = walk(workspace, planted.frames, steps, paths.serve)
-    offline = [one.offline(paths.offline, planted.frames) for one in (asked, later)]
-    pairs = Pairs.of(asked, served(next(walked), asked), offline[0])
-    of_pair = np.repeat(planted.scenarios, asked.posts.shape[1])
-    checks = [
-        pairs.take(of_pair == k).check(f"planted: {words}") for k, words in enumerate(SCENARIOS)
-    ]
-    after = Pairs.of(later, served(next(walked), later), offline[1])
-    checks.append(after.check("planted: all known later"))
-    clean = later.offline(paths.offline, frames)
-    moved = ~((clean == offline[1]) | np.isnan(clean + offline[1])).all(axis=2)
-    hidden = planted.labels & np.isin(planted.scenarios, HIDDEN)[:, None]
-    lost, labels = int((hidden & ~moved).sum()), int(hidden.sum())
-    lost = lost if 2 * lost > labels else 0  # a label may drown in what a busy post met anyhow
-    why = f"{lost} planted labels change no feature even when known" if lost else ""
-    checks.append(Check("planted: arrives once known", labels, lost, why))
-    hiding = _hidden(workspace, planted.frames, (moments, later), paths)
-    return [*checks, hiding.check("planted: hidden from the moment on")]
+    def parity(self, asked: list[Asked], loaded: FeatureCache) -> Iterator[tuple[str, Pairs]]:
+        """Compare a cache patched from moment to moment, then the loaded one."""
+        offline = [one.offline(self.paths.offline, self.frames) for one in asked]
+        walked = walk(self.workspace, self.frames, list(self.moments), self.paths.serve)
+        for one, cache, right in zip(asked, walked, offline, strict=True):
+            name = f"served as patched up to {to_datetime(one.now_us):%Y-%m-%d %H:%M:%S}"
+            yield name, Pairs.of(one, served(cache, one), right)
+        yield "served as loaded now", Pairs.of(asked[-1], served(loaded, asked[-1]), offline[-1])
 
+    def planted(self, asked: Asked, rng: np.random.Generator) -> list[Check]:
+        """Plant what knows the label: it has to arrive when it is known, and never before."""
+        start_us, half_us, late_us, _ = self.moments
+        later = asked._replace(now_us=late_us)
+        planted = plant(self.frames, asked, late_us, rng)
+        steps = [start_us, half_us, late_us]
+        walked = walk(self.workspace, planted.frames, steps, self.paths.serve)
+        offline = [one.offline(self.paths.offline, planted.frames) for one in (asked, later)]
+        pairs = Pairs.of(asked, served(next(walked), asked), offline[0])
+        of_pair = np.repeat(planted.scenarios, asked.posts.shape[1])
+        checks = [
+            pairs.take(of_pair == k).check(f"planted: {words}") for k, words in enumerate(SCENARIOS)
+        ]
+        after = Pairs.of(later, served(next(walked), later), offline[1])
+        checks.append(after.check("planted: all known later"))
+        clean = later.offline(self.paths.offline, self.frames)
+        moved = ~((clean == offline[1]) | np.isnan(clean + offline[1])).all(axis=2)
+        hidden = planted.labels & np.isin(planted.scenarios, HIDDEN)[:, None]
+        lost, labels = int((hidden & ~moved).sum()), int(hidden.sum())
+        lost = lost if 2 * lost > labels else 0  # a label may drown in what a busy post met anyhow
+        why = f"{lost} planted labels change no feature even when known" if lost else ""
+        checks.append(Check("planted: arrives once known", labels, lost, why))
+        hiding = self._hidden(planted.frames, later)
+        return [*checks, hiding.check("planted: hidden from the moment on")]
 
-def _hidden(
-    workspace: Workspace,
-    frames: FeatureFrames,
-    asking: tuple[Moments, Asked],
-    paths: Paths,
-) -> Pairs:
-    """Hide what people do from the half on, as sets split by each person's order are trained on.
+    def _hidden(self, frames: FeatureFrames, later: Asked) -> Pairs:
+        """Hide what people do from the half on, as sets split by each person's order train.
 
-    What they did before it that became known after it is left out on both sides.
-    """
-    moments, later = asking
-    theirs = np.isin(int_column(frames.events, "viewer_id"), later.viewers)
-    happened, known = (int_column(frames.events, f"{k}_time") for k in ("event", "known"))
-    from_on = theirs & (happened >= moments.half_us)
-    between = theirs & ~from_on & (known > moments.half_us)
-    whole = _filtered(frames, ~between)
-    cache = next(walk(
-        workspace, _filtered(frames, ~between & ~from_on), [moments.start_us, moments.late_us],
-        paths.serve,
-    ))  # fmt: skip
-    since = np.full(later.viewers.shape, moments.half_us)
-    hidden = paths.source(whole).hidden_from(later.viewers, since)
-    offline = hidden(later.viewers, later.moments_us, later.posts, later.scores)
-    return Pairs.of(later, served(cache, later), offline)
+        What they did before it that became known after it is left out on both sides.
+        """
+        half_us = self.moments.half_us
+        theirs = np.isin(int_column(frames.events, "viewer_id"), later.viewers)
+        happened, known = (int_column(frames.events, f"{k}_time") for k in ("event", "known"))
+        from_on = theirs & (happened >= half_us)
+        between = theirs & ~from_on & (known > half_us)
+        steps = [self.moments.start_us, self.moments.late_us]
+        kept = _filtered(frames, ~between & ~from_on)
+        cache = next(walk(self.workspace, kept, steps, self.paths.serve))
+        since = np.full(later.viewers.shape, half_us)
+        hidden = self.paths.source(_filtered(frames, ~between)).hidden_from(later.viewers, since)
+        offline = hidden(later.viewers, later.moments_us, later.posts, later.scores)
+        return Pairs.of(later, served(cache, later), offline)
 
 
 def _labels(data: TrainingData, frames: FeatureFrames, paths: Paths, samples: int) -> list[Check]:

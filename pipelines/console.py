@@ -20,11 +20,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from contracts.errors import InvalidInput
+from contracts.ids import parse_feed_id
 from contracts.settings import load_settings
 
 Home = Annotated[
     Path | None,
     typer.Option("--home", help="Folder of run-time data; the setting `home` by default."),
+]
+BundleId = Annotated[
+    str | None, typer.Option(help="Bundle id; the champion, else the challenger, by default.")
+]
+Results = Annotated[
+    Path | None, typer.Option(help="Markdown file whose section of this data set is replaced.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
@@ -107,6 +115,14 @@ class Reporter:
 def home_of(home: Path | None) -> Path:
     """Give the home folder of an option, or the one of the settings."""
     return load_settings().home if home is None else home
+
+
+def feed_id_of(text: str) -> int:
+    """Read a feed id that a person gives; InvalidInput where it is none."""
+    try:
+        return parse_feed_id(text)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
 
 
 def json_line(result: Mapping[str, object]) -> str:

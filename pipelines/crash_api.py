@@ -6,7 +6,6 @@ without an answer is sent again to the next server, as any client should.
 
 import random
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
 from time import monotonic, sleep
@@ -14,15 +13,12 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from contracts.clock import now_us
 from contracts.ids import Namespace
-from contracts.tables import POSTS_SCHEMA
 from features.workspace import Workspace
-from feed_api.database import home_url, open_database
-from feed_api.keys import Scope, create_key
-from pipelines.server_process import RunningServer, free_port, serving
+from pipelines.server_process import RunningServer, free_port, make_admin_key, serving
 
 EVENTS_PER_SECOND: Final = 200
 _BATCH: Final = 4
@@ -42,8 +38,6 @@ class CrashCounts(NamedTuple):
     """Acknowledged events that the log holds."""
     lost: int
     doubled: int
-    resent: int
-    """Events sent again because their answer never came."""
     seq_gaps: int
 
 
@@ -53,7 +47,6 @@ class Poster:
     def __init__(self, token: str) -> None:
         self._headers = {"Authorization": f"Bearer {token}"}
         self.posted = 0
-        self.resent = 0
         self.acknowledged: list[int] = []
         self._unanswered: list[int] = []
 
@@ -63,7 +56,6 @@ class Poster:
             due = monotonic()
             while monotonic() < stop_after:
                 numbers = self._unanswered or self._next_batch()
-                self.resent += len(self._unanswered)
                 self._unanswered = numbers
                 try:
                     answer = client.post("/v1/platform/events", **_request(numbers))
@@ -81,9 +73,7 @@ class Poster:
         return numbers
 
 
-def crash_api_posting(
-    home: Path, kills: int, *, seed: int = 0, say: Callable[[str], object] = lambda _text: None
-) -> CrashCounts:
+def crash_api_posting(home: Path, kills: int, *, seed: int = 0) -> CrashCounts:
     """Post 200 events a second to a server on a home folder, kill -9 it at random moments.
 
     After the last kill one more server takes what had no answer; then the log is counted.
@@ -101,34 +91,17 @@ def crash_api_posting(
                 killer.start()
             poster.post_until(server, monotonic() + (1.0 if last else 60.0))
             killer.cancel()
-        say(f"life {life + 1} of {kills + 1}: {len(poster.acknowledged)} acknowledged")
     return count_events(home, poster, kills, start_seq)
 
 
 def prepare_home(home: Path) -> tuple[str, int]:
     """Make a key and some posts; give the key and the log's end."""
     home.mkdir(parents=True, exist_ok=True)
-    engine = open_database(home_url(home))
-    made = create_key(engine, "crash test", [Scope.ADMIN.value], now_us())
-    engine.dispose()
+    token = make_admin_key(home, "crash test")
     with Workspace.open(home) as workspace:
         ids = workspace.ids.intern(Namespace.POST, [f"crash-{k}" for k in range(_POSTS)])
-        (author_id,) = workspace.ids.intern(Namespace.PERSON, ["crash-author"]).tolist()
-        at = now_us()
-        rows: list[dict[str, Any]] = [
-            {
-                "post_id": post_id,
-                "author_id": author_id,
-                "text": f"post {post_id}",
-                "topics": [],
-                "created": at,
-                "known": at,
-                "deleted": False,
-            }
-            for post_id in ids.tolist()
-        ]
-        workspace.catalog.upsert_posts(pa.Table.from_pylist(rows, schema=POSTS_SCHEMA))
-        return made.token, workspace.log.last_seq
+        workspace.catalog.ensure_posts(ids, np.full(len(ids), now_us()))
+        return token, workspace.log.last_seq
 
 
 def _request(numbers: list[int]) -> dict[str, Any]:
@@ -151,12 +124,8 @@ def _request(numbers: list[int]) -> dict[str, Any]:
 def count_events(home: Path, poster: Poster, kills: int, start_seq: int) -> CrashCounts:
     """Hold what was acknowledged against what the log holds after a place."""
     with Workspace.open(home, read_only=True) as workspace:
-        parts = []
-        after = start_seq
-        while len(part := workspace.log.tail(after)):
-            parts.append(part.select(["seq", "value"]))
-            after = int(part["seq"][-1].as_py())
-    rows = pa.concat_tables(parts) if parts else pa.table({"seq": [], "value": []})
+        rows = workspace.log.scan(columns=("seq", "value"))
+    rows = rows.filter(pc.greater(rows["seq"], start_seq)).sort_by("seq")
     times = Counter(int(value) for value in rows["value"].to_pylist())
     found = sum(1 for number in poster.acknowledged if times[number])
     return CrashCounts(
@@ -166,6 +135,5 @@ def count_events(home: Path, poster: Poster, kills: int, start_seq: int) -> Cras
         found=found,
         lost=len(poster.acknowledged) - found,
         doubled=sum(count - 1 for count in times.values()),
-        resent=poster.resent,
         seq_gaps=int(np.count_nonzero(np.diff(rows["seq"].to_numpy()) != 1)),
     )

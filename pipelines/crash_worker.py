@@ -8,59 +8,44 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from contracts.events import EVENT_SCHEMA, UTC_US, EventType
+from contracts.events import EventType
 from features.workspace import Workspace
+from feed_api.platform.rows import EventRow, event_table
 from pipelines.console import Advance, Reporter
 from pipelines.ingestion.ingest import ingest, open_dataset
 from pipelines.ingestion.rows import Kind
 
 _START_US: Final = 1_700_000_000_000_000
-_MANY: Final = 1_000_000_000
 
 
 def events_of(ids: np.ndarray) -> pa.Table:
     """Make one like an id, a minute apart, so that they spread over months."""
-    times = pa.array(_START_US + (ids % 200_000) * 60_000_000, pa.int64()).cast(UTC_US)
-    columns = {field.name: pa.nulls(len(ids), field.type) for field in EVENT_SCHEMA}
-    columns |= {
-        "event_id": pa.array(ids),
-        "type": pa.array(np.full(len(ids), EventType.LIKE, dtype=np.int8)),
-        "viewer_id": pa.array(ids % 97 + 1),
-        "post_id": pa.array(ids % 89 + 1),
-        "event_time": times,
-        "known_time": times,
-        "known_assumed": pa.array(np.ones(len(ids), dtype=np.bool_)),
-    }
-    return pa.table(columns, schema=EVENT_SCHEMA)
+    rows = []
+    for k in ids.tolist():
+        at = _START_US + k % 200_000 * 60_000_000
+        rows.append(EventRow(k, EventType.LIKE, k % 97 + 1, k % 89 + 1, None, at, at, True))
+    return event_table(rows)
 
 
-def append_for_ever(home: Path, first: int) -> None:
-    """Append few events at a time, as an API would; each line: first id, number."""
+def write_for_ever(home: Path, first: int, *, bulk: bool) -> None:
+    """Append few events at a time, as an API would, or many; each line: first id, number."""
     with Workspace.open(home) as workspace:
-        for step in range(_MANY):
-            size = step % 7 + 1
-            workspace.log.append(events_of(np.arange(first, first + size)))
-            _acknowledge(step, first, size)
+        append = workspace.log.append_bulk if bulk else workspace.log.append
+        for step in count():
+            size = 5_000 if bulk else step % 7 + 1
+            append(events_of(np.arange(first, first + size)))
+            if step == 0:  # the first write loads libraries: the clock of the kill starts after it
+                _say("ready")
+            _say(f"{first} {size}")
             first += size
-            if step % 25 == 24:
-                workspace.log.compact()
-
-
-def bulk_for_ever(home: Path, first: int) -> None:
-    """Append many events at a time to sealed segments; each line: first id, number."""
-    with Workspace.open(home) as workspace:
-        for step in range(_MANY):
-            size = 5_000
-            workspace.log.append_bulk(events_of(np.arange(first, first + size)))
-            _acknowledge(step, first, size)
-            first += size
-            if step % 5 == 4:
+            if (step + 1) % (5 if bulk else 25) == 0:
                 workspace.log.compact()
 
 
@@ -91,12 +76,6 @@ def ingest_file(home: Path, file: Path) -> None:
     _say("done")
 
 
-def _acknowledge(step: int, first: int, size: int) -> None:
-    if step == 0:  # the first write loads libraries: the clock of the kill starts after it
-        _say("ready")
-    _say(f"{first} {size}")
-
-
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
@@ -104,12 +83,10 @@ def _say(line: str) -> None:
 
 def main(mode: str, home: str, argument: str) -> None:
     """Run one mode: append, bulk or ingest."""
-    if mode == "append":
-        append_for_ever(Path(home), int(argument))
-    elif mode == "bulk":
-        bulk_for_ever(Path(home), int(argument))
-    else:
+    if mode == "ingest":
         ingest_file(Path(home), Path(argument))
+    else:
+        write_for_ever(Path(home), int(argument), bulk=mode == "bulk")
 
 
 if __name__ == "__main__":

@@ -63,8 +63,7 @@ def kill_at_random(
         stdout = process.stdout
         if stdout is None or stdout.readline() != "ready\n":
             process.kill()
-            msg = f"the process did not get ready: {' '.join(command)}"
-            raise RuntimeError(msg)
+            raise RuntimeError(f"the process did not get ready: {' '.join(command)}")
         try:
             process.wait(generator.uniform(0.0, longest_seconds))
         except subprocess.TimeoutExpired:

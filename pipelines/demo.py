@@ -1,30 +1,30 @@
 """The demo: from nothing, or from a folder of files, to a served feed; one function a stage."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import rmtree
 from time import perf_counter
 from typing import Any, Final
 
-from contracts.clock import DAY_US, SECOND_US, now_us
-from contracts.errors import Conflict
+from contracts.clock import DAY_US, SECOND_US, Clock, now_us
+from contracts.errors import Conflict, Unavailable
 from features.materialize import materialize
 from features.segments import times_of
 from features.store import open_store
 from features.workspace import Workspace
-from feed_api import keys
-from feed_api.database import home_url, open_database
+from pipelines import worked_example
 from pipelines.certify import certify_home
 from pipelines.commands.train import print_models
 from pipelines.console import Reporter
-from pipelines.demo_feeds import print_addresses, serve_on, show_feeds
 from pipelines.describe import describe
+from pipelines.feeds import answer_rows, print_feed
 from pipelines.flow import run_training
 from pipelines.ingestion.ingest import ingest, open_dataset
+from pipelines.platform_client import PlatformClient
 from pipelines.publish import publish_bundle
-from pipelines.server_process import RunningServer, free_port, serving
+from pipelines.server_process import RunningServer, free_port, make_admin_key, serving
 from simulator.world import World
 from training.config import TrainingConfig, small_config
 from training.evaluate import ModelRow
@@ -34,6 +34,10 @@ from training.tracking import CHAMPION, set_alias
 MARKER: Final = "DEMO"
 _FRESH_DAYS: Final = 2
 _SMALL_BELOW: Final = 1000
+_SHOWN_FEEDS: Final = 2
+_SHOWN_POSTS: Final = 8
+_KEPT_POSTS: Final = 3
+_PAGE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +65,18 @@ def run_demo(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
         _materialize(workspace, report)
         offset = clock_offset_seconds(workspace)
     models = _train_and_publish(plan, report)
-    token = _make_key(plan.home)
+    token = make_admin_key(plan.home, "demo")
+    port, log = free_port(plan.port), plan.home / "server.log"
+    settings = {"HEADWATER_CLOCK_OFFSET_SECONDS": str(offset)}
     with ExitStack() as stack:
         with report.stage("start the server"):
-            server = _start(stack, plan, token, offset)
-        shown = show_feeds(plan.home, server, token, offset, report)
+            server = stack.enter_context(serving(plan.home, token, port, settings, log))
+        shown = _show_feeds(plan.home, server, token, offset, report)
         took = round(perf_counter() - start, 1)
         report.say(f"From start to feed: {took:.0f} s", style="bold")
-        print_addresses(server, token, plan.home, shown["viewer"], report)
+        _print_addresses(server, token, plan.home, shown["viewer"], report)
         if not plan.once:
-            serve_on(server)
+            _serve_on(server)
     return {
         "ok": shown["smoke"]["items"] > 0 and shown["smoke"]["level"] == "full",
         "home": str(plan.home),
@@ -172,14 +178,58 @@ def _brief(row: ModelRow) -> dict[str, object]:
     return {"model": row.model, "people": row.people, **rounded}
 
 
-def _make_key(home: Path) -> str:
-    engine = open_database(home_url(home))
-    made = keys.create_key(engine, "demo", [keys.Scope.ADMIN], now_us())
-    engine.dispose()
-    return made.token
+def _show_feeds(
+    home: Path, server: RunningServer, token: str, offset_seconds: int, report: Reporter
+) -> dict[str, Any]:
+    """Print feeds and the worked example; give them and a smoke request's answer."""
+    now = Clock(offset_seconds * SECOND_US).now_us()
+    with (
+        PlatformClient(server.url, token) as client,
+        Workspace.open(home, read_only=True) as workspace,
+    ):
+        shown = worked_example.some_viewers(workspace, _SHOWN_FEEDS, worked_example.TYPICAL)
+        viewer = worked_example.some_viewers(workspace, 3, worked_example.LITTLE_KNOWN)[-2:][0]
+        feeds = []
+        for person in shown:
+            rows = answer_rows(workspace, client.feed(person, _SHOWN_POSTS), now)
+            print_feed(report, f"The feed of {person}", rows)
+            feeds.append({"viewer": person, "items": [asdict(row) for row in rows[:_KEPT_POSTS]]})
+        example = None
+        if len(workspace.catalog.topics()[0]):
+            example = worked_example.three_likes(workspace, client, viewer, now)
+            worked_example.print_example(report, example)
+        start = perf_counter()
+        answer = client.feed(viewer, _PAGE)
+        smoke = {
+            "items": len(answer["items"]),
+            "level": answer["level"],
+            "milliseconds": round(1000 * (perf_counter() - start), 1),
+        }
+    told = None if example is None else example.as_json()
+    return {"viewer": viewer, "feeds": feeds, "example": told, "smoke": smoke}
 
 
-def _start(stack: ExitStack, plan: DemoPlan, token: str, offset: int) -> RunningServer:
-    settings = {"HEADWATER_CLOCK_OFFSET_SECONDS": str(offset)}
-    port = free_port(plan.port)
-    return stack.enter_context(serving(plan.home, token, port, settings, plan.home / "server.log"))
+def _print_addresses(
+    server: RunningServer, token: str, home: Path, viewer: str, report: Reporter
+) -> None:
+    """Say where to go on."""
+    url = f"{server.url}/v1/platform/feed?viewer={viewer}"
+    rows = [
+        ("API documentation", f"{server.url}/docs"),
+        ("metrics", f"{server.url}/metrics"),
+        ("a feed over HTTP", f"curl -H 'Authorization: Bearer {token}' '{url}'"),
+        ("a feed in the terminal", f"headwater feed {viewer} --home {home}"),
+        ("MLflow", f"headwater mlflow --home {home}"),
+        ("the server's log", str(server.log)),
+    ]
+    report.say("Where to go on", style="bold")
+    for what, where in rows:
+        report.console.print(f"  {what:<24}{where}", soft_wrap=True, markup=False)
+
+
+def _serve_on(server: RunningServer) -> None:
+    """Wait for Ctrl-C; Unavailable where the server ends by itself."""
+    with suppress(KeyboardInterrupt):
+        code = server.process.wait()
+        msg = f"the server ended by itself with status {code}"
+        raise Unavailable(msg, hint=f"its log is {server.log}")

@@ -1,11 +1,10 @@
 """What is in a workspace: counts, span, density, distributions, shares, and what will hurt."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from contracts.clock import DAY_US, to_datetime
@@ -47,10 +46,6 @@ class Description:
     activity: Distribution
     popularity: Distribution
     warnings: list[Warned] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, object]:
-        """Give the description as plain data."""
-        return asdict(self)
 
 
 def describe(workspace: Workspace) -> Description:
@@ -122,11 +117,8 @@ def _histogram(ordered: Counts) -> list[tuple[str, int]]:
 
 def _counts_of(ids: Counts, universe: Counts) -> Counts:
     """Count how often each id of a sorted universe [n] occurs; others are left out."""
-    if not len(universe):
-        return np.zeros(0, dtype=np.int64)
-    places = np.minimum(np.searchsorted(universe, ids), len(universe) - 1)
-    counts: Counts = np.bincount(places[universe[places] == ids], minlength=len(universe))
-    return counts
+    places = np.searchsorted(universe, ids[np.isin(ids, universe)])
+    return np.bincount(places, minlength=len(universe))
 
 
 def _type_counts(types: Counts) -> dict[str, int]:
@@ -137,13 +129,7 @@ def _type_counts(types: Counts) -> dict[str, int]:
 
 def _early_events(events: pa.Table, posts: pa.Table, types: Counts) -> int:
     """Count events on a post that lie before the post's creation."""
-    on_post = np.isin(types, [int(t) for t in NEEDS_POST])
-    ids = events.column("post_id").fill_null(-1).to_numpy()[on_post]
-    times = times_of(events, "event_time")[on_post]
-    universe = integers_of(posts, "post_id")
-    if not len(universe) or not len(ids):
-        return 0
-    places = np.minimum(np.searchsorted(universe, ids), len(universe) - 1)
-    known = universe[places] == ids
-    created = pc.cast(posts.column("created"), pa.int64()).to_numpy()
-    return int((known & (times < created[places])).sum())
+    ids, universe = events.column("post_id").fill_null(-1).to_numpy(), integers_of(posts, "post_id")
+    known = np.isin(types, [int(t) for t in NEEDS_POST]) & np.isin(ids, universe)
+    created = times_of(posts, "created")[np.searchsorted(universe, ids[known])]
+    return int((times_of(events, "event_time")[known] < created).sum())

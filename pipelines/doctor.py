@@ -24,6 +24,7 @@ from features.segments import times_of
 from features.views import FEATURE_HASH
 from features.workspace import Workspace
 from models.bundle import Bundle
+from pipelines.ranker_process import ranker_ready
 from serving.bundles import champion_folder
 from serving.records.archive import RecordArchive
 from serving.records.codec import from_row
@@ -85,7 +86,9 @@ def observe_home(home: Path, settings: Settings) -> Observed:
     seen = Observed(
         home_problem=_home_problem(home),
         online_store_problem=_online_store_problem(settings),
-        ranker_healthy=_ranker_answers(settings),
+        ranker_healthy=ranker_ready(settings.ranker_url, _REACH_SECONDS)
+        if settings.ranker == "bentoml"
+        else None,  # it runs in the server's own process
     )
     if not home.is_dir():
         return seen
@@ -127,17 +130,6 @@ def _online_store_problem(settings: Settings) -> str | None:
     return ""
 
 
-def _ranker_answers(settings: Settings) -> bool | None:
-    """Ask a ranker service; None where the ranker runs in the server's own process."""
-    if settings.ranker != "bentoml":
-        return None
-    try:
-        answer = httpx.get(f"{settings.ranker_url}/rank/ready", timeout=_REACH_SECONDS)
-    except httpx.HTTPError:
-        return False
-    return answer.is_success
-
-
 def _with_bundle(seen: Observed, home: Path) -> Observed:
     try:
         folder = champion_folder(home)
@@ -159,9 +151,7 @@ def _with_log(seen: Observed, workspace: Workspace, now_us: int) -> Observed:
         log_events=last_seq,
         unfolded_events=last_seq - _checkpoint_seq(workspace.home),
         ahead_hours=None if newest is None else (newest - now_us) / HOUR_US,
-        bundle_age_days=None
-        if learned_us is None or newest is None
-        else (newest - learned_us) / DAY_US,
+        bundle_age_days=(newest - learned_us) / DAY_US if learned_us and newest else None,
     )
 
 
@@ -169,14 +159,9 @@ def _learned_us(home: Path) -> int | None:
     """Give the time of the newest action that the published bundle knows."""
     try:
         folder = champion_folder(home)
-    except NotFound:
-        return None
-    if folder is None:
-        return None
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        return int(manifest["data"]["last_us"])
-    except (OSError, ValueError, LookupError):  # the check of the bundle says what is wrong
+        text = (folder / "manifest.json").read_text(encoding="utf-8") if folder else "{}"
+        return int(json.loads(text)["data"]["last_us"])
+    except (NotFound, OSError, ValueError, LookupError):  # the check of the bundle says what it is
         return None
 
 

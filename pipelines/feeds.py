@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +13,7 @@ from contracts.errors import NotFound
 from contracts.feed import FeedItem, FeedPage
 from contracts.ids import UNKNOWN_ID, Namespace
 from features.workspace import Workspace
+from feed_api.platform.queries import names_of
 from feed_api.platform.words import REF_NAMESPACE, reason_text
 from pipelines.console import Reporter
 
@@ -55,23 +54,17 @@ def viewer_id(workspace: Workspace, external: str) -> int:
 
 def page_rows(workspace: Workspace, page: FeedPage, now_us: int) -> list[FeedRow]:
     """Turn a page of the feed service into rows, in its order."""
-    ids = _int64([item.post_id for item in page.items])
-    posts = _posts(workspace, ids, now_us)
-    return [
-        posts[item.post_id].placed(item.position, _reason(workspace, item), item.value)
-        for item in page.items
-    ]
+    placed = [(i.post_id, i.position, _reason(workspace, i), i.value) for i in page.items]
+    return _rows(workspace, placed, now_us)
 
 
 def answer_rows(workspace: Workspace, answer: Mapping[str, Any], now_us: int) -> list[FeedRow]:
     """Turn an answer of the platform API into rows, in its order."""
     items = answer["items"]
-    ids = workspace.ids.lookup(Namespace.POST, [item["post_id"] for item in items])
-    posts = _posts(workspace, ids, now_us)
-    return [
-        posts[post_id].placed(item["position"], item["reason"]["text"], item["value"])
-        for post_id, item in zip(ids.tolist(), items, strict=True)
-    ]
+    ids = workspace.ids.lookup(Namespace.POST, [item["post_id"] for item in items]).tolist()
+    told = ((i["position"], i["reason"]["text"], i["value"]) for i in items)
+    placed = [(post_id, *rest) for post_id, rest in zip(ids, told, strict=True)]
+    return _rows(workspace, placed, now_us)
 
 
 def print_feed(report: Reporter, title: str, rows: Sequence[FeedRow]) -> None:
@@ -93,38 +86,25 @@ def print_feed(report: Reporter, title: str, rows: Sequence[FeedRow]) -> None:
     report.console.print(shown)
 
 
-@dataclass(frozen=True, slots=True)
-class _Post:
-    post_id: str
-    author_id: str | None
-    topics: tuple[str, ...]
-    age_hours: float
-    text: str
-
-    def placed(self, position: int, reason: str, value: float) -> FeedRow:
-        """Give the post a place in a feed."""
-        return FeedRow(
-            position, self.post_id, self.author_id, self.topics, self.age_hours, self.text,
-            reason, value,
-        )  # fmt: skip
-
-
-def _posts(workspace: Workspace, ids: NDArray[np.int64], now_us: int) -> dict[int, _Post]:
-    """Read posts with one query, by their id."""
+def _rows(
+    workspace: Workspace, placed: Sequence[tuple[int, int, str, float]], now_us: int
+) -> list[FeedRow]:
+    """Read the posts of (post, position, reason, value) with one query."""
     topic_ids, names = workspace.catalog.topics()
     topics = dict(zip(topic_ids.tolist(), names, strict=True))
-    rows = workspace.catalog.posts_by_id(ids).to_pylist()
-    external = workspace.ids.external(Namespace.POST, _int64([r["post_id"] for r in rows]))
-    return {
-        row["post_id"]: _Post(
-            post_id,
-            _author(workspace, row["author_id"]),
-            tuple(topics[topic] for topic in row["topics"]),
-            (now_us - to_us(row["created"])) / HOUR_US,
-            row["text"],
-        )
-        for row, post_id in zip(rows, external, strict=True)
-    }
+    ids = [post_id for post_id, *_ in placed]
+    external = names_of(workspace, Namespace.POST, ids)
+    posts = {row["post_id"]: row for row in workspace.catalog.posts_by_id(ids).to_pylist()}
+    authors = {post["author_id"] for post in posts.values()} - {None}
+    people = names_of(workspace, Namespace.PERSON, authors)
+    rows = []
+    for post_id, position, reason, value in placed:
+        post = posts[post_id]
+        by, age = people.get(post["author_id"]), (now_us - to_us(post["created"])) / HOUR_US
+        about = tuple(topics[topic] for topic in post["topics"])
+        shown = (external[post_id], by, about, age, post["text"])
+        rows.append(FeedRow(position, *shown, reason, value))
+    return rows
 
 
 def _cut(text: str, width: int) -> str:
@@ -135,16 +115,5 @@ def _reason(workspace: Workspace, item: FeedItem) -> str:
     namespace = REF_NAMESPACE.get(item.reason)
     if item.reason_ref is None or namespace is None:
         return reason_text(item.reason, None)
-    return reason_text(item.reason, _name(workspace, namespace, item.reason_ref))
-
-
-def _author(workspace: Workspace, author_id: int | None) -> str | None:
-    return None if author_id is None else _name(workspace, Namespace.PERSON, author_id)
-
-
-def _name(workspace: Workspace, namespace: Namespace, row_id: int) -> str:
-    return workspace.ids.external(namespace, _int64([row_id]))[0]
-
-
-def _int64(values: Sequence[int]) -> NDArray[np.int64]:
-    return np.array(values, dtype=np.int64)
+    names = names_of(workspace, namespace, [item.reason_ref])
+    return reason_text(item.reason, names[item.reason_ref])

@@ -6,7 +6,7 @@ from json import dumps, loads
 from pathlib import Path
 from typing import Any, Final
 
-from contracts.errors import BundleMismatch
+from contracts.errors import BundleMismatch, NotFound
 from features.workspace import Workspace
 from models.bundle import Bundle
 from models.manifest import Manifest
@@ -82,6 +82,21 @@ def read_report(home: Path, bundle_id: str) -> Mapping[str, Any] | None:
         return None
     report: Mapping[str, Any] = loads(path.read_text(encoding="utf-8"))
     return report
+
+
+def challenger_id(home: Path) -> str | None:
+    """Read which bundle was trained last; None where none was."""
+    pointer = home / "bundles" / CHALLENGER_FILE
+    return pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
+
+
+def find_bundle(home: Path, wanted: str | None) -> str:
+    """Give the wanted bundle's id, else the challenger's; NotFound where there is none."""
+    found = wanted or challenger_id(home)
+    if found is None:
+        msg = f"there is no bundle in {home / 'bundles'}"
+        raise NotFound(msg, hint="train one with `headwater train`")
+    return found
 
 
 def _champion(home: Path) -> Bundle | None:

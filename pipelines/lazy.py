@@ -76,7 +76,6 @@ def add_commands(
                 parent.add_command(group)
             found = parent.commands[word]
             if not isinstance(found, TyperGroup):
-                msg = f"{word!r} is a command and a group of commands"
-                raise TypeError(msg)
+                raise TypeError(f"{word!r} is a command and a group of commands")
             parent = found
         parent.add_command(LazyCommand(row))

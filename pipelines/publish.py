@@ -6,12 +6,12 @@ after the bundle has answered the golden requests, never before. Bundles are kep
 records that name them.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from contracts.errors import Conflict, NotFound
+from features.storage import write_durably
 from models.bundle import Bundle, read_manifest
 from pipelines.certify import require_certificate
 from pipelines.golden import Golden, replay_golden
@@ -125,10 +125,4 @@ def _history(home: Path) -> list[str]:
 
 def _write(home: Path, name: str, text: str) -> None:
     """Replace a small file whole, so that a reader never sees half of it."""
-    path = home / "bundles" / name
-    staging = path.with_suffix(".new")
-    with staging.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    staging.replace(path)
+    write_durably(home / "bundles" / name, text.encode())

@@ -44,7 +44,7 @@ class _Supervisor:
     def start(self) -> None:
         """Wait until the service is ready, then watch it."""
         deadline = monotonic() + START_SECONDS
-        while not self._ready():
+        while not ranker_ready(self._settings.ranker_url):
             if self._process.poll() is not None or monotonic() > deadline:
                 self.stop()
                 msg = f"the ranker service did not start at {self._settings.ranker_url}"
@@ -55,11 +55,7 @@ class _Supervisor:
     def stop(self) -> None:
         """End the service: ask, then kill."""
         self._stopping.set()
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        end_process(self._process, _STOP_SECONDS)
 
     def _keep_alive(self) -> None:
         while not self._stopping.wait(_PAUSE_SECONDS):
@@ -81,9 +77,21 @@ class _Supervisor:
         ]  # fmt: skip
         return subprocess.Popen(command, env=environment, stdout=sys.stderr)  # noqa: S603 - our own command
 
-    def _ready(self) -> bool:
-        try:
-            answer = httpx.get(f"{self._settings.ranker_url}/rank/ready", timeout=1.0)
-        except httpx.HTTPError:
-            return False
-        return answer.status_code == httpx.codes.OK
+
+def ranker_ready(url: str, timeout_seconds: float = 1.0) -> bool:
+    """Ask a ranker service whether it can rank."""
+    try:
+        answer = httpx.get(f"{url}/rank/ready", timeout=timeout_seconds)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == httpx.codes.OK
+
+
+def end_process(process: "subprocess.Popen[bytes]", patience_seconds: float) -> None:
+    """Ask a process to end; kill it where it does not."""
+    process.terminate()
+    try:
+        process.wait(patience_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,8 +1,6 @@
 """Writes `docs/cli.md` from the command line itself; `make docs` runs it, a test checks it."""
 
 import sys
-from collections.abc import Iterable
-from enum import Enum
 from inspect import cleandoc
 from pathlib import Path
 from typing import Final, Literal, get_args, get_origin
@@ -60,7 +58,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _section(row: CommandRow, command: Command) -> str:
-    shown = [p for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
+    shown = [p for p in command.params if p.name != "help"]
     arguments = [p for p in shown if isinstance(p, TyperArgument)]
     options = [p for p in shown if isinstance(p, TyperOption)]
     names = "".join(f" {_argument_name(p)}" for p in arguments)
@@ -69,16 +67,12 @@ def _section(row: CommandRow, command: Command) -> str:
     lines += ["```text", usage, "```", ""]
     if shown:
         lines += ["| name | type | default | |", "|---|---|---|---|"]
-        lines += _rows([*arguments, *options])
+        lines += [
+            f"| {_names(p)} | {_kind(p)} | {_default(p)} | {_help(p)} |"
+            for p in [*arguments, *options]
+        ]
         lines.append("")
     return "\n".join(lines)
-
-
-def _rows(parameters: Iterable[Parameter]) -> list[str]:
-    return [
-        f"| {_names(p)} | {_kind(p)} | {_default(p)} | {_escape(getattr(p, 'help', '') or '')} |"
-        for p in parameters
-    ]
 
 
 def _names(parameter: Parameter) -> str:
@@ -98,8 +92,6 @@ def _kind(parameter: Parameter) -> str:
     kind: object = parameter.type_descriptor.annotation
     if get_origin(kind) is Literal:
         return " / ".join(f"`{choice}`" for choice in get_args(kind))
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return " / ".join(f"`{choice.value}`" for choice in kind)
     repeated = get_origin(kind) is list
     name = getattr(get_args(kind)[0] if repeated else kind, "__name__", str(kind))
     return f"{_TYPE_WORDS.get(name, name)}{', repeated' if repeated else ''}"
@@ -113,10 +105,11 @@ def _default(parameter: Parameter) -> str:
         return shown
     if parameter.default in (None, False, ()) or callable(parameter.default):
         return ""
-    return f"`{getattr(parameter.default, 'value', parameter.default)}`"
+    return f"`{parameter.default}`"
 
 
-def _escape(text: str) -> str:
+def _help(parameter: Parameter) -> str:
+    text = getattr(parameter, "help", "") or ""
     return " ".join(text.split()).replace("|", "\\|")
 
 

@@ -11,8 +11,12 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
+from contracts.clock import now_us
 from contracts.errors import Unavailable
+from feed_api.database import home_url, open_database
+from feed_api.keys import Scope, create_key
 from pipelines.platform_client import PlatformClient
+from pipelines.ranker_process import end_process
 
 START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 15.0
@@ -49,12 +53,15 @@ def serving(
             _wait_ready(url, token, process, log)
             yield RunningServer(url, process, log)
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end_process(process, _STOP_SECONDS)
+
+
+def make_admin_key(home: Path, name: str) -> str:
+    """Make a key that may do everything on a home folder's server, and give its token."""
+    engine = open_database(home_url(home))
+    made = create_key(engine, name, [Scope.ADMIN], now_us())
+    engine.dispose()
+    return made.token
 
 
 def free_port(wanted: int) -> int:
@@ -67,8 +74,7 @@ def free_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    msg = "no port is free on 127.0.0.1"
-    raise Unavailable(msg)
+    raise Unavailable("no port is free on 127.0.0.1")
 
 
 def _wait_ready(url: str, token: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -1,13 +1,12 @@
 """The worked example: one viewer's feed before and after three likes on one topic."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.compute as pc
 
 from contracts.events import POSITIVE_ACTIONS, EventType
 from contracts.ids import Namespace
@@ -120,25 +119,22 @@ def _rare_topic(
     The posts are those on the topic that people acted on most, less what the viewer has seen.
     """
     acted = workspace.log.scan(types=POSITIVE_ACTIONS, columns=["viewer_id", "post_id"])
+    times = Counter(acted["post_id"].to_pylist())
     posts = workspace.catalog.posts(include_deleted=False)
-    numbers = posts["post_id"].to_numpy()
-    ids, times = np.unique(acted["post_id"].to_numpy(), return_counts=True)
-    weight = np.zeros(len(numbers))
-    known = np.isin(ids, numbers)
-    weight[np.searchsorted(numbers, ids[known])] = times[known]
-    rows = pc.list_parent_indices(posts["topics"]).to_numpy()
-    topics = pc.list_flatten(posts["topics"]).to_numpy()
+    on_topic: dict[int, list[int]] = defaultdict(list)
+    for post, about in zip(posts["post_id"].to_pylist(), posts["topics"].to_pylist(), strict=True):
+        for topic in about:
+            on_topic[topic].append(post)
     shown = Counter(topic for row in page for topic in row.topics)
-    topic_ids, names = workspace.catalog.topics()
-    place = {number: k for k, number in enumerate(topic_ids.tolist())}
-    columns = np.array([place[number] for number in topics.tolist()], dtype=np.int64)
-    strength = np.bincount(columns, weights=weight[rows], minlength=len(names))
-    rare = np.array([shown[name] <= RARE for name in names])
-    best = int(np.argmax(np.where(rare, strength, -1.0)))
-    on_topic = np.unique(rows[columns == best])
+    numbers, names = workspace.catalog.topics()
+    strength = {
+        topic: sum(times[post] for post in on_topic[topic]) if shown[name] <= RARE else -1
+        for topic, name in zip(numbers.tolist(), names, strict=True)
+    }
+    best = max(strength, key=lambda topic: strength[topic])
     person = workspace.ids.lookup(Namespace.PERSON, [viewer])[0]
     seen = acted["post_id"].to_numpy()[acted["viewer_id"].to_numpy() == person]
     visible = workspace.ids.lookup(Namespace.POST, [row.post_id for row in page])
-    new = on_topic[~np.isin(numbers[on_topic], np.concatenate([seen, visible]))]
-    chosen = numbers[new[np.argsort(-weight[new], kind="stable")[:LIKES]]]
-    return names[best], workspace.ids.external(Namespace.POST, chosen)
+    new = [post for post in dict.fromkeys(on_topic[best]) if post not in {*seen, *visible}]
+    chosen = np.array(sorted(new, key=lambda post: -times[post])[:LIKES], dtype=np.int64)
+    return names[list(strength).index(best)], workspace.ids.external(Namespace.POST, chosen)

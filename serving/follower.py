@@ -99,6 +99,7 @@ class LogFollower:
                     self._take(batch)
                     if self._compacts and self._log.outbox_rows > _OUTBOX_ROWS:
                         _log.info("log_compacted", **self._log.compact()._asdict())
+                        pa.default_memory_pool().release_unused()
                     continue
             self._wake.wait(POLL_SECONDS)
             self._wake.clear()

@@ -8,15 +8,17 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 
-_GROWTH: Final = 1.5
+_GROWTH: Final = 1.125
+_SPARE: Final = 1024
 
 
 class VectorTable:
     """Vectors by item row; rows past the bundle's own are posts that came since."""
 
     def __init__(self, vectors: Vectors) -> None:
-        self._rows = np.ascontiguousarray(vectors, dtype=np.float32)
         self.size = len(vectors)
+        self._rows = np.empty((self._room(self.size), vectors.shape[1]), dtype=np.float32)
+        self._rows[: self.size] = vectors
 
     @property
     def dimension(self) -> int:
@@ -32,13 +34,17 @@ class VectorTable:
         """Add vectors [m, d]; give their rows."""
         need = self.size + len(vectors)
         if need > len(self._rows):
-            grown = np.empty((int(need * _GROWTH) + 16, self.dimension), dtype=np.float32)
+            grown = np.empty((self._room(need), self.dimension), dtype=np.float32)
             grown[: self.size] = self._rows[: self.size]
             self._rows = grown
         self._rows[self.size : need] = vectors
         rows = np.arange(self.size, need, dtype=np.int64)
         self.size = need
         return rows
+
+    @staticmethod
+    def _room(size: int) -> int:
+        return int(size * _GROWTH) + _SPARE
 
     def scores(self, rows: NDArray[np.int64], viewer: Vectors) -> NDArray[np.float32]:
         """Multiply vectors of `rows` [n] with a viewer's [d]; NaN for row -1 and missing ones.

@@ -1,6 +1,7 @@
 """What ranking reads: the bundle laid over the feature cache, kept up with new posts."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -30,7 +31,8 @@ class Runtime:
     """
 
     def __init__(self, bundle: Bundle | None, cache: FeatureCache) -> None:
-        self.bundle = bundle
+        self.bundle: Bundle | None = None
+        """With the tables' vectors in its families, so that they are held once."""
         self.cache = cache
         self.tables: Mapping[Family, VectorTable] = {}
         self.indexes: Mapping[Family, VectorIndex] = {}
@@ -42,6 +44,8 @@ class Runtime:
         if bundle is None:
             return
         self.tables = {f: VectorTable(m.item_vectors()) for f, m in bundle.families.items()}
+        shared = {f: m.with_vectors(self.tables[f].rows) for f, m in bundle.families.items()}
+        self.bundle = bundle = replace(bundle, families=shared)
         self.indexes = {f: VectorIndex(index) for f, index in bundle.indexes.items()}
         self._rows = len(bundle.post_ids)
         self._planes = _hyperplanes(bundle.families[Family.CONTENT].item_vectors()[:, :-1])

@@ -216,7 +216,7 @@ class FeedService:
         """See `Feeds`."""
         cache, champion = self._cache, self._lineup.champion
         return {
-            "ready": self._follower.healthy,
+            "ready": self._follower.healthy and self._records.writing,
             "bundle_id": champion.bundle_id or None,
             "bundles": self._bundles.health(),
             "shadow": self._shadow.report(),

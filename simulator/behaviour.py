@@ -14,6 +14,7 @@ from scipy.special import expit, ndtri
 from contracts.clock import HOUR_US
 from contracts.events import EventType
 from contracts.seeds import unit_interval
+from features.columns import Columns
 from simulator.population import FloatArray, IntArray, People, Posts
 
 DRAWN: Final = (
@@ -36,7 +37,7 @@ _LINKS: Final = np.array([0.9, 0.0, 0.0, 0.0, 0.4, 0.5, 0.0, 0.0, 0.2])
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Columns):
     """What was shown to whom and how; one row a showing, all arrays [n]."""
 
     person: IntArray
@@ -48,7 +49,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class Truth(Columns):
     """True probabilities of showings, as they were before anything was drawn."""
 
     view: FloatArray  # [n]
@@ -61,7 +62,7 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Columns):
     """What was drawn; dwell is 0 where the post was not viewed."""
 
     viewed: NDArray[np.bool_]  # [n]

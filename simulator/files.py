@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from contracts.clock import to_datetime
 from contracts.events import UTC_US
 from simulator.events import external
-from simulator.population import Follows, IntArray, People, Posts
+from simulator.population import Follows, People, Posts
 from simulator.text import LANGUAGES
 from simulator.vocabulary import TOPIC_NAMES
 
@@ -31,12 +31,11 @@ def write_world(
 
 
 def _people_table(people: People) -> pa.Table:
-    languages = pa.array(LANGUAGES).take(pa.array(people.language))
     return pa.table(
         {
-            "person_id": pa.array([f"p{row}" for row in range(len(people))]),
-            "created": _moments(people.created_us),
-            "language": languages,
+            "person_id": [f"p{row}" for row in range(len(people))],
+            "created": pa.array(people.created_us, UTC_US),
+            "language": pa.array(LANGUAGES).take(pa.array(people.language)),
         }
     )
 
@@ -46,7 +45,7 @@ def _follows_table(follows: Follows) -> pa.Table:
         {
             "follower_id": external("p", follows.follower),
             "followee_id": external("p", follows.followee),
-            "since": _moments(follows.since_us),
+            "since": pa.array(follows.since_us, UTC_US),
         }
     )
 
@@ -67,7 +66,3 @@ def _post_lines(posts: Posts) -> bytes:
         }
         lines.append(orjson.dumps(post))
     return b"\n".join(lines) + b"\n"
-
-
-def _moments(at_us: IntArray) -> pa.Array:
-    return pa.array(at_us, UTC_US)

@@ -23,13 +23,12 @@ class History:
     """Everything that was shown and done, in order of days; `shown`, `truth`, `outcome` align."""
 
     shown: Shown
-    session: IntArray
     truth: Truth
     outcome: Outcome
     follows: Follows
 
     def __len__(self) -> int:
-        return len(self.session)
+        return len(self.shown)
 
 
 @dataclass(slots=True)
@@ -40,15 +39,6 @@ class _Running:
     follow_since: IntArray
     seen_keys: IntArray  # sorted
     popularity: NDArray[np.float64]  # [communities, posts]
-    sessions: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Day:
-    shown: Shown
-    session: IntArray
-    truth: Truth
-    outcome: Outcome
 
 
 def simulate_history(behaviour: Behaviour, follows: Follows, per_person: float) -> History:
@@ -62,20 +52,23 @@ def simulate_history(behaviour: Behaviour, follows: Follows, per_person: float) 
         popularity=np.zeros((int(people.community.max()) + 1, len(posts))),
     )
     library = Library.of(posts, n)
-    days = []
+    days: list[tuple[Shown, Truth, Outcome]] = []
     n_days = round((behaviour.end_us - behaviour.start_us) / DAY_US)
     for day in range(min(1, n_days - 1), n_days):
         rng = stage_generator(behaviour.seed, f"day {day}")
         start = behaviour.start_us + day * DAY_US
         rate = per_person / max(n_days - 1, 1) * people.activity
-        shown, session = _show(behaviour, library, running, start, rate, rng)
+        shown = _show(behaviour, library, running, start, rate, rng)
         truth = behaviour.truth(shown)
         outcome = behaviour.draw(truth, rng)
-        days.append(_Day(shown, session, truth, outcome))
-        _carry_over(running, days[-1], people, posts)
+        days.append((shown, truth, outcome))
+        _carry_over(running, shown, outcome.acted, people, posts)
     keys = running.follow_keys
     graph = Follows(keys // n, keys % n, running.follow_since)
-    return _concatenate(days, graph)
+    shown_parts, truths, outcomes = zip(*days, strict=True)
+    return History(
+        Shown.merged(shown_parts), Truth.merged(truths), Outcome.merged(outcomes), follows=graph
+    )
 
 
 def _show(
@@ -85,7 +78,7 @@ def _show(
     day_us: int,
     rate: NDArray[np.float64],
     rng: np.random.Generator,
-) -> tuple[Shown, IntArray]:
+) -> Shown:
     n, posts = len(behaviour.people), behaviour.posts
     sessions = rng.poisson(rate / SESSION_LENGTH)
     owner = np.repeat(np.arange(n), sessions)
@@ -104,7 +97,7 @@ def _show(
     session, person, post, at = session[keep], person[keep], post[keep], at[keep]
     position = _count_before(session)
     jitter = rng.integers(0, 2 * SECOND_US, len(post))
-    shown = Shown(
+    return Shown(
         person=person,
         post=post,
         at_us=at + position * _SLOT_US + jitter,
@@ -112,12 +105,11 @@ def _show(
         fatigue=_count_before(session * 1000 + posts.primary[post]),
         followed=_contains(running.follow_keys, person * n + posts.author[post]),
     )
-    return shown, session + running.sessions
 
 
-def _carry_over(running: _Running, day: _Day, people: People, posts: Posts) -> None:
-    shown, acted = day.shown, day.outcome.acted
-    running.sessions = int(day.session.max(initial=running.sessions - 1)) + 1
+def _carry_over(
+    running: _Running, shown: Shown, acted: NDArray[np.bool_], people: People, posts: Posts
+) -> None:
     key = shown.person * len(posts) + shown.post
     running.seen_keys = np.union1d(running.seen_keys, key)
     weights = acted[:, : DRAWN.index(EventType.SAVE) + 1].sum(axis=1)
@@ -149,33 +141,3 @@ def _count_before(groups: IntArray) -> IntArray:
     counts = np.empty(len(groups), np.int64)
     counts[order] = np.arange(len(ranked)) - np.repeat(starts, run)
     return counts
-
-
-def _concatenate(days: list[_Day], follows: Follows) -> History:
-    shown, truth, outcome = (
-        [day.shown for day in days],
-        [day.truth for day in days],
-        [day.outcome for day in days],
-    )
-    return History(
-        shown=Shown(
-            person=np.concatenate([s.person for s in shown]),
-            post=np.concatenate([s.post for s in shown]),
-            at_us=np.concatenate([s.at_us for s in shown]),
-            position=np.concatenate([s.position for s in shown]),
-            fatigue=np.concatenate([s.fatigue for s in shown]),
-            followed=np.concatenate([s.followed for s in shown]),
-        ),
-        session=np.concatenate([day.session for day in days]),
-        truth=Truth(
-            view=np.concatenate([t.view for t in truth]),
-            given_view=np.concatenate([t.given_view for t in truth]),
-            dwell_ms=np.concatenate([t.dwell_ms for t in truth]),
-        ),
-        outcome=Outcome(
-            viewed=np.concatenate([o.viewed for o in outcome]),
-            acted=np.concatenate([o.acted for o in outcome]),
-            dwell_ms=np.concatenate([o.dwell_ms for o in outcome]),
-        ),
-        follows=follows,
-    )

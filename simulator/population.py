@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from contracts.clock import DAY_US
 from contracts.seeds import stage_generator
+from features.columns import Columns
 from simulator.text import LANGUAGES, write_texts
 from simulator.vocabulary import TOPIC_NAMES
 
@@ -20,7 +21,7 @@ _LANGUAGE_SHARES: Final = (0.94, 0.02, 0.02, 0.02)
 
 
 @dataclass(frozen=True, slots=True)
-class People:
+class People(Columns):
     """One row a person; `taste_*` are topic mixtures [n, topics] at both ends of the window."""
 
     community: IntArray
@@ -32,12 +33,9 @@ class People:
     language: IntArray  # index into LANGUAGES
     created_us: IntArray
 
-    def __len__(self) -> int:
-        return len(self.community)
-
 
 @dataclass(frozen=True, slots=True)
-class Posts:
+class Posts(Columns):
     """One row a post, in order of creation."""
 
     author: IntArray
@@ -48,9 +46,6 @@ class Posts:
     language: IntArray
     created_us: IntArray
     text: list[str]
-
-    def __len__(self) -> int:
-        return len(self.author)
 
 
 @dataclass(frozen=True, slots=True)

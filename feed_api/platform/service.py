@@ -12,14 +12,7 @@ from contracts.errors import PipelineError, Unavailable
 from contracts.events import EVENT_TYPE_BY_WORD
 from contracts.feed import FeedItem, FeedPage
 from contracts.funnel import HEALTH_KEY, FunnelReport
-from contracts.ids import (
-    UNKNOWN_ID,
-    FeedId,
-    Namespace,
-    UserId,
-    feed_id_text,
-    parse_feed_id,
-)
+from contracts.ids import UNKNOWN_ID, FeedId, Namespace, UserId, feed_id_text, parse_feed_id
 from contracts.query import FeedQuery
 from feed_api.cursors import Position
 from feed_api.platform.queries import id_of, known_id, names_of, nothing_here
@@ -78,6 +71,10 @@ def rank_posts(api: ApiState, wanted: RankIn, now_us: int) -> bytes:
     query = FeedQuery(new_feed_id(now_us), UserId(viewer_id), now_us, min(limit, _MAX_PAGE))
     ranked = api.feeds.rank(query, known)
     placed = {*ranked.post_ids.tolist(), *ranked.removed}
+    removed = [{"post_id": names[post], "reason": word} for post, word in ranked.removed.items()]
+    unknown = [
+        text for text, post in zip(external, ids.tolist(), strict=True) if post not in placed
+    ]
     ordered = zip(ranked.post_ids[:limit].tolist(), ranked.values[:limit].tolist(), strict=True)
     return _to_json(
         {
@@ -85,15 +82,8 @@ def rank_posts(api: ApiState, wanted: RankIn, now_us: int) -> bytes:
                 {"position": place, "post_id": names[post_id], "value": value}
                 for place, (post_id, value) in enumerate(ordered)
             ],
-            "removed": [
-                {"post_id": names[post_id], "reason": word}
-                for post_id, word in ranked.removed.items()
-            ],
-            "unknown": [
-                text
-                for text, post_id in zip(external, ids.tolist(), strict=True)
-                if post_id not in placed
-            ],
+            "removed": removed,
+            "unknown": unknown,
             "level": ranked.level.value,
             "degrade_reasons": [reason.value for reason in ranked.degrade_reasons],
             "policy_hash": ranked.policy_hash,

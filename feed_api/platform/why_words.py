@@ -53,10 +53,7 @@ _COSTS: Final[Mapping[str, tuple[str, str]]] = {
         "its topic standing higher up already",
         "if a topic's further posts cost nothing",
     ),
-    "likeness": (
-        "its likeness to posts higher up",
-        "if likeness to posts higher up cost nothing",
-    ),
+    "likeness": ("its likeness to posts higher up", "if likeness to posts higher up cost nothing"),
     "mix": ("the balance of followed and other authors", ""),
 }
 """Part of a value -> what lowers or raises it, and the words for switching it off."""

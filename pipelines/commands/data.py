@@ -1,5 +1,6 @@
 """`headwater data describe`: what came in, and what will hurt."""
 
+from dataclasses import asdict
 from typing import Final
 
 from features.workspace import Workspace
@@ -16,11 +17,12 @@ def describe(home: Home = None, as_json: AsJson = False) -> None:
     with Workspace.open(home_of(home), read_only=True) as workspace:
         found = describe_workspace(workspace)
     _show(report, found)
-    report.finish({"ok": True, **found.as_json()})
+    report.finish({"ok": True, **asdict(found)})
 
 
 def _show(report: Reporter, found: Description) -> None:
-    report.table(f"Data set {found.dataset.get('name', '-')}", ("what", "count"), _rows(found))
+    counts = list(found.counts.items())
+    report.table(f"Data set {found.dataset.get('name', '-')}", ("what", "count"), counts)
     if found.first_event is not None:
         report.say(f"Events from {found.first_event} to {found.last_event}: {found.days:g} days")
     if found.density is not None:
@@ -34,10 +36,6 @@ def _show(report: Reporter, found: Description) -> None:
         report.say("No warnings.", style="green")
     for warned in found.warnings:
         report.say(f"warning [{warned.code}] {warned.text}", style="yellow")
-
-
-def _rows(found: Description) -> list[tuple[str, int]]:
-    return list(found.counts.items())
 
 
 def _show_distribution(report: Reporter, title: str, shape: Distribution) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from contracts.errors import NotFound
 from contracts.settings import load_settings
-from pipelines.console import AsJson, Home, Reporter, json_line
+from pipelines.console import AsJson, Home, Reporter, Results, json_line
 from pipelines.demo import DemoPlan, run_demo
 
 
@@ -22,10 +22,7 @@ def demo(
     people: Annotated[int, typer.Option(help="People of the generated world.")] = 3000,
     posts: Annotated[int, typer.Option(help="Posts of the generated world.")] = 12_000,
     port: Annotated[int | None, typer.Option(help="Port; another one where it is taken.")] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(help="Markdown file whose section of this data set is replaced."),
-    ] = None,
+    results: Results = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,15 +1,9 @@
 """`headwater evaluate`: judge a stored bundle on later data."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from contracts.errors import NotFound
 from models.bundle import Bundle
 from pipelines.commands.train import model_summary, print_models
-from pipelines.console import AsJson, Home, Reporter, home_of
-from pipelines.flow import CHALLENGER_FILE, read_home
+from pipelines.console import AsJson, BundleId, Home, Reporter, home_of
+from pipelines.flow import find_bundle, read_home
 from pipelines.publish import champion_id
 from training.champion import judge_bundle
 from training.config import TrainingConfig
@@ -18,9 +12,7 @@ from training.ranking import test_exam
 
 
 def evaluate(
-    bundle: Annotated[
-        str | None, typer.Option(help="Bundle id; the champion, else the challenger, by default.")
-    ] = None,
+    bundle: BundleId = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -30,10 +22,7 @@ def evaluate(
     """
     report = Reporter(as_json)
     folder = home_of(home)
-    name = bundle or champion_id(folder) or challenger_id(folder)
-    if name is None:
-        msg = f"there is no bundle in {folder / 'bundles'}"
-        raise NotFound(msg, hint="train one with `headwater train`")
+    name = find_bundle(folder, bundle or champion_id(folder))
     with report.stage("load and read"):
         loaded = Bundle.load(folder / "bundles" / name)
         data = read_home(folder)
@@ -56,9 +45,3 @@ def evaluate(
             "models": [model_summary(row) for row in rows],
         }
     )
-
-
-def challenger_id(home: Path) -> str | None:
-    """Read which bundle was trained last; None where none was."""
-    pointer = home / "bundles" / CHALLENGER_FILE
-    return pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None

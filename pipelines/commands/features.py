@@ -48,9 +48,10 @@ def materialize(
                 store.materialize(done.end_us)
         _show(report, done)
         parity = _compare(report, workspace) if check and filled else {}
+    equal = not any(part["unequal"] for part in parity.values())
     report.finish(
         {
-            "ok": not any(part["unequal"] for part in parity.values()),
+            "ok": equal,
             "seq": done.seq,
             "snapshots": done.snapshots,
             "rows": done.rows,
@@ -59,6 +60,8 @@ def materialize(
             "seconds": report.seconds,
         }
     )
+    if not equal:
+        raise typer.Exit(1)
 
 
 def _show(report: Reporter, done: Materialized) -> None:

@@ -1,5 +1,6 @@
 """`headwater ingest`: files into the event log."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -58,13 +59,12 @@ def ingest(
     with Workspace.open(home_of(home)) as workspace:
         done = run_ingest(workspace, dataset, report)
     _show(report, done)
-    report.finish({"ok": True, **done.as_json()})
+    report.finish({"ok": True, **asdict(done)})
 
 
 def _show_columns(report: Reporter, dataset: Dataset) -> None:
     if dataset.columns:
-        rows = [(c.file, c.field, c.column, c.how) for c in dataset.columns]
-        report.table("Columns", ("file", "field", "column", "how found"), rows)
+        report.table("Columns", ("file", "field", "column", "how found"), dataset.columns)
     for file, names in dataset.unused.items():
         if names:
             report.say(f"{file}: not used as a field: {', '.join(names)}", style="dim")

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from contracts.errors import Conflict, InvalidInput, NotFound
-from pipelines.commands.evaluate import challenger_id
+from contracts.errors import Conflict, InvalidInput
 from pipelines.console import AsJson, Home, Reporter, home_of
-from pipelines.flow import read_report
+from pipelines.flow import find_bundle, read_report
 from pipelines.publish import (
     Published,
     publish_bundle,
@@ -28,8 +27,7 @@ def share_of(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0.0 <= share <= 1.0:
-        msg = f"a share is 0% to 100%, got {text!r}"
-        raise InvalidInput(msg, hint="write it as 5% or 0.05")
+        raise InvalidInput(f"a share is 0% to 100%, got {text!r}", hint="write it as 5% or 0.05")
     return share
 
 
@@ -68,16 +66,11 @@ def publish(
         report.say(f"Shadow of {ended} has ended.")
         report.finish({"bundle_id": ended, "shadow": None})
         return
-    name = bundle or challenger_id(folder)
-    if name is None:
-        msg = f"there is no bundle in {folder / 'bundles'}"
-        raise NotFound(msg, hint="train one with `headwater train`")
+    name = find_bundle(folder, bundle)
     why = _gate(folder, name, force=force or shadow is not None)
     with report.stage("load as serving would, golden requests"):
         done = _move(folder, name, canary, shadow)
-    moved = done.canary is None and done.shadow is None
-    _say(report, done, why)
-    _finish(report, done, why, moved and set_alias(folder, CHAMPION, name))
+    _tell(report, folder, done, why)
 
 
 def rollback(home: Home = None, as_json: AsJson = False) -> None:
@@ -87,10 +80,7 @@ def rollback(home: Home = None, as_json: AsJson = False) -> None:
     """
     report = Reporter(as_json)
     folder = home_of(home)
-    done = roll_back(folder)
-    _say(report, done, "rolled back")
-    moved = done.dropped is None
-    _finish(report, done, "rolled back", moved and set_alias(folder, CHAMPION, done.bundle_id))
+    _tell(report, folder, roll_back(folder), "rolled back")
 
 
 def _gate(folder: Path, name: str, *, force: bool) -> str:
@@ -111,7 +101,8 @@ def _move(folder: Path, name: str, canary: float | None, shadow: float | None) -
     return start_shadow(folder, name, shadow) if shadow else publish_bundle(folder, name)
 
 
-def _say(report: Reporter, done: Published, why: str) -> None:
+def _tell(report: Reporter, folder: Path, done: Published, why: str) -> None:
+    """Say what serves now, and tell MLflow where the champion is another."""
     before = f", before it {done.before}" if done.before != done.champion else ""
     report.say(f"Champion is {done.champion}{before}.")
     if done.canary:
@@ -129,9 +120,7 @@ def _say(report: Reporter, done: Published, why: str) -> None:
         report.say(f"{done.golden.asked} golden requests in full{beside}.")
     report.say(f"Gate: {why}")
     report.say("Next: headwater serve; a server that runs changes over by itself")
-
-
-def _finish(report: Reporter, done: Published, why: str, registered: bool) -> None:
+    moved = not (done.canary or done.shadow or done.dropped)
     report.finish(
         {
             "bundle_id": done.bundle_id,
@@ -143,6 +132,6 @@ def _finish(report: Reporter, done: Published, why: str, registered: bool) -> No
             "golden_requests": done.golden.asked,
             "golden_overlap_20": done.golden.overlap,
             "why": why,
-            "registered": registered,
+            "registered": moved and set_alias(folder, CHAMPION, done.bundle_id),
         }
     )

@@ -1,16 +1,44 @@
-"""`headwater recommend`: plain top-k lists for everybody."""
+"""`headwater recommend`: plain top-k lists for everybody, to score with tools of one's own."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
-from contracts.errors import InvalidInput, NotFound
+from contracts.errors import InvalidInput
+from contracts.ids import Namespace
+from features.workspace import Workspace
+from models.base import FloatArray, IntArray
 from models.bundle import Bundle
-from pipelines.commands.evaluate import challenger_id
-from pipelines.console import AsJson, Home, Reporter, home_of
+from pipelines.console import AsJson, BundleId, Home, Reporter, home_of
+from pipelines.flow import find_bundle
 from pipelines.publish import champion_id
-from pipelines.recommend import MODELS, recommend_all
+from training.champion import AlignedBundle
+from training.config import TrainingConfig
+from training.dataset import Dataset, Queries
+from training.metrics import top_k
+from training.reading import TrainingData, read_training_data
+from training.scoring import Exam, Scorer, chunks, exam_of
+
+MODELS: Final = (
+    "ensemble", "retrieval-blend", "fixed-blend", "collaborative", "content", "deep", "item_knn",
+    "popularity",
+)  # fmt: skip
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("person_id", pa.string(), nullable=False),
+        pa.field("post_id", pa.string(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+    ]
+)
+_PEOPLE: Final = 2048
+"""People a batch: bounds the memory of the ensemble's features."""
 
 
 def recommend(
@@ -20,9 +48,7 @@ def recommend(
     ] = False,
     k: Annotated[int, typer.Option("--k", min=1, max=1000, help="Posts a person.")] = 20,
     model: Annotated[str, typer.Option(help=f"One of {', '.join(MODELS)}.")] = "ensemble",
-    bundle: Annotated[
-        str | None, typer.Option(help="Bundle id; the champion, else the challenger, by default.")
-    ] = None,
+    bundle: BundleId = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,10 +62,7 @@ def recommend(
     if not all_users:
         msg = "lists are written for everybody only"
         raise InvalidInput(msg, hint="add --all-users; for one person: headwater feed VIEWER")
-    name = bundle or champion_id(folder) or challenger_id(folder)
-    if name is None:
-        msg = f"there is no bundle in {folder / 'bundles'}"
-        raise NotFound(msg, hint="train one with `headwater train`")
+    name = find_bundle(folder, bundle or champion_id(folder))
     loaded = Bundle.load(folder / "bundles" / name)
     with report.progress("people") as advance:
         people, rows = recommend_all(folder, loaded, model, k, out, advance)
@@ -47,3 +70,102 @@ def recommend(
     report.finish(
         {"people": people, "rows": rows, "model": model, "bundle_id": name, "out": str(out)}
     )
+
+
+def recommend_all(
+    home: Path, bundle: Bundle, model: str, k: int, out: Path, advance: Callable[[int], None]
+) -> tuple[int, int]:
+    """Write the best k posts of everybody, what each has acted on left out: people and rows.
+
+    The moment is just after the newest event. People without history get what is popular.
+    """
+    if model not in MODELS:
+        raise InvalidInput(f"there is no model {model!r}", hint=f"models are {', '.join(MODELS)}")
+    with Workspace.open(home, read_only=True) as workspace:
+        data = read_training_data(workspace)
+        ids, names = workspace.ids.all(Namespace.PERSON)
+        posts = np.array(workspace.ids.external(Namespace.POST, data.dataset.post_ids))
+    everybody = _with_everybody(data, ids)
+    union = TrainingConfig.model_validate(dict(bundle.manifest.config)).union
+    queries = _now(everybody.dataset)
+    people = np.array(names)[np.argsort(ids)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    with pq.ParquetWriter(out, SCHEMA) as writer:
+        for start in range(0, len(queries), _PEOPLE):
+            part = queries.take(slice(start, start + _PEOPLE))
+            best, scores = _lists(everybody, bundle, model, part, (k, union))
+            table = _table(people[part.user_rows], posts, best, scores)
+            writer.write_table(table)
+            rows += table.num_rows
+            advance(len(part))
+    return len(queries), rows
+
+
+def _lists(
+    data: TrainingData, bundle: Bundle, model: str, queries: Queries, sizes: tuple[int, int]
+) -> tuple[IntArray, FloatArray]:
+    """Rank for some people, by popularity where a model finds nothing: item rows and scores."""
+    k, union = sizes
+    exam = exam_of(data.dataset, queries, bundle.popularity.scores)
+    aligned = AlignedBundle.of(bundle, data.dataset)
+    if model == "ensemble":
+        best, found, values = aligned.ensemble(data.dataset, exam, data.features, union, k)
+        scores = _values_of(best, found.rows, values)
+    else:
+        best, scores = _top(aligned.scorers[model], exam, k)
+    nothing = (best < 0).all(axis=1)
+    if nothing.any():
+        popular, values = _top(aligned.scorers["popularity"], exam, best.shape[1])
+        best[nothing], scores[nothing] = popular[nothing], values[nothing]
+    return best, scores
+
+
+def _top(scorer: Scorer, exam: Exam, k: int) -> tuple[IntArray, FloatArray]:
+    """Rank all posts by a scorer: item rows [Q, k], -1 padded, and their scores."""
+    best = np.full((len(exam), k), -1, dtype=np.int64)
+    scores = np.full((len(exam), k), np.nan, dtype=np.float32)
+    for part in chunks(len(exam)):
+        raw = exam.mask(scorer.score_all(exam.histories.take(part)), part)
+        best[part] = top_k(raw, k)
+        scores[part] = np.take_along_axis(raw, np.maximum(best[part], 0), axis=1)
+    return best, scores
+
+
+def _values_of(lists: IntArray, rows: IntArray, values: FloatArray) -> FloatArray:
+    """Look up the value of each listed post among the candidates; 0 where it was none."""
+    same = lists[:, :, None] == rows[:, None, :]  # [Q, k, C]
+    place = same.argmax(axis=2)
+    found = np.take_along_axis(values, place, axis=1)
+    return np.where(same.any(axis=2), found, 0.0).astype(np.float32)
+
+
+def _table(people: np.ndarray, posts: np.ndarray, best: IntArray, scores: FloatArray) -> pa.Table:
+    there = best >= 0
+    rank = np.broadcast_to(np.arange(1, best.shape[1] + 1, dtype=np.int32), best.shape)
+    owner = np.broadcast_to(np.arange(len(best))[:, None], best.shape)
+    columns = [people[owner[there]], posts[best[there]], rank[there], scores[there]]
+    return pa.table(
+        [pa.array(c, type=f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
+
+
+def _with_everybody(data: TrainingData, person_ids: IntArray) -> TrainingData:
+    """Give every known person a user row, not only those who have acted."""
+    viewers = np.sort(person_ids)
+    old = data.dataset
+    place = np.searchsorted(viewers, old.viewer_ids)
+    dataset = replace(
+        old,
+        viewer_ids=viewers,
+        actions=replace(old.actions, user_rows=place[old.actions.user_rows]),
+        dislikes=replace(old.dislikes, user_rows=place[old.dislikes.user_rows]),
+    )
+    return replace(data, dataset=dataset)
+
+
+def _now(data: Dataset) -> Queries:
+    begin, end = data.user_bounds()
+    now = int(data.actions.times_us.max(initial=0)) + 1
+    users = np.arange(data.n_users, dtype=np.int64)
+    return Queries(users, np.full(len(users), now), begin, end, end)

@@ -11,10 +11,10 @@ from threadpoolctl import threadpool_limits
 
 from contracts.clock import to_datetime
 from contracts.errors import InvalidInput, NotFound
-from contracts.ids import Namespace, feed_id_text, parse_feed_id
+from contracts.ids import Namespace, feed_id_text
 from contracts.policy import Policy
 from features.workspace import Workspace
-from pipelines.console import AsJson, Home, Reporter, home_of
+from pipelines.console import AsJson, Home, Reporter, feed_id_of, home_of
 from pipelines.policies import find_policy
 from pipelines.replay import OUTCOMES, Checked, Sampled, check, replay_sample
 from serving.proof.replay import Counterfactual, counterfactual
@@ -66,7 +66,7 @@ def replay(
     if feed_id is None:
         msg = "nothing to replay: name a feed, or say how many with --sample"
         raise InvalidInput(msg, hint="`headwater feed VIEWER` prints the id of the feed it ranks")
-    if not _replay_one(report, folder, _parsed(feed_id), bundle, policy):
+    if not _replay_one(report, folder, feed_id_of(feed_id), bundle, policy):
         raise typer.Exit(1)
 
 
@@ -251,10 +251,3 @@ def _arrow(before: int | None, after: int) -> str:
         return "in"
     gap = before - after
     return "=" if not gap else f"{'up' if gap > 0 else 'down'} {abs(gap)}"
-
-
-def _parsed(text: str) -> int:
-    try:
-        return parse_feed_id(text)
-    except ValueError as error:
-        raise InvalidInput(str(error)) from error

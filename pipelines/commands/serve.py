@@ -1,5 +1,6 @@
 """`headwater serve`: the feed API, with the ranker in process or as a supervised service."""
 
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Annotated, Final, Literal
 
@@ -33,19 +34,12 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the feed API over HTTP until SIGTERM or Ctrl-C."""
-    settings = settings_with(home=home, host=host, port=port, workers=workers, ranker=ranker)
-    chosen = find_policy(policy, settings.home) if policy else None
-    if settings.ranker == "bentoml":
-        with ranker_running(settings):
-            _serve(settings, chosen)
-    else:
-        _serve(settings, chosen)
-
-
-def settings_with(**given: object) -> Settings:
-    """Lay the options that were given over the settings."""
+    given = {"home": home, "host": host, "port": port, "workers": workers, "ranker": ranker}
     changed = {name: value for name, value in given.items() if value is not None}
-    return load_settings().model_copy(update=changed)
+    settings = load_settings().model_copy(update=changed)
+    chosen = find_policy(policy, settings.home) if policy else None
+    with ranker_running(settings) if settings.ranker == "bentoml" else nullcontext():
+        _serve(settings, chosen)
 
 
 def _serve(settings: Settings, policy: Policy | None) -> None:

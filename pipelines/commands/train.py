@@ -1,16 +1,15 @@
 """`headwater train`: from the event log to a bundle."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipelines.console import AsJson, Home, Reporter, home_of
-from pipelines.flow import FlowResult, run_training
+from pipelines.console import AsJson, Home, Reporter, Results, home_of
+from pipelines.flow import run_training
 from training.config import TrainingConfig
 from training.evaluate import ModelRow
 from training.split import SplitConfig
-from training.stages import StageClock, StageCost
+from training.stages import StageClock
 
 
 def train(
@@ -26,10 +25,7 @@ def train(
     refit: Annotated[
         bool, typer.Option(help="Fit the families again on all before the test.")
     ] = True,
-    results: Annotated[
-        Path | None,
-        typer.Option(help="Markdown file whose section of this data set is replaced."),
-    ] = None,
+    results: Results = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +48,9 @@ def train(
     )
     found = run_training(home_of(home), config, clock, results)
     print_models(report, found.rows)
-    _print_ranker(report, found)
+    figures = [(name, f"{value:.4f}") for name, value in found.ranker_metrics.items()]
+    if figures:
+        report.table("Ensemble ranker, its predictions on the test", ("figure", "value"), figures)
     report.say(f"Gate: {found.why}", style="bold")
     report.say(f"Bundle {found.bundle_id}. Next: headwater publish")
     report.finish(
@@ -64,7 +62,10 @@ def train(
             "models": [model_summary(row) for row in found.rows],
             "ranker": found.ranker_metrics,
             "notes": found.notes,
-            "stages": [_stage(cost) for cost in found.costs],
+            "stages": [
+                {"stage": cost.name, "seconds": cost.seconds, "peak_mb": cost.peak_mb}
+                for cost in found.costs
+            ],
             "seconds": round(sum(cost.seconds for cost in found.costs), 3),
             "peak_mb": max(cost.peak_mb for cost in found.costs),
         }
@@ -95,22 +96,4 @@ def print_models(report: Reporter, rows: list[ModelRow]) -> None:
 
 def model_summary(row: ModelRow) -> dict[str, object]:
     """Give a row as plain values: metric -> [mean, low, high]."""
-    return {
-        "model": row.model,
-        "people": row.people,
-        "metrics": {name: list(value) for name, value in row.metrics.items()},
-        "over_popularity": list(row.over_popularity),
-        "over_best_single": list(row.over_best_single),
-        "lists": row.lists,
-        "slices": {name: list(value) for name, value in row.slices.items()},
-    }
-
-
-def _print_ranker(report: Reporter, found: FlowResult) -> None:
-    rows = [(name, f"{value:.4f}") for name, value in found.ranker_metrics.items()]
-    if rows:
-        report.table("Ensemble ranker, its predictions on the test", ("figure", "value"), rows)
-
-
-def _stage(cost: StageCost) -> dict[str, object]:
-    return {"stage": cost.name, "seconds": cost.seconds, "peak_mb": cost.peak_mb}
+    return row.model_dump(mode="json", exclude={"set", "protocol", "fit_seconds"})

@@ -6,13 +6,13 @@ import typer
 from rich.markup import escape
 from rich.padding import Padding
 
-from contracts.errors import InvalidInput, NotFound
+from contracts.errors import NotFound
 from contracts.feed import Explanation
-from contracts.ids import UNKNOWN_ID, Namespace, parse_feed_id
+from contracts.ids import UNKNOWN_ID, Namespace
 from contracts.settings import load_settings
 from features.workspace import Workspace
 from feed_api.platform.why import Why, why_of
-from pipelines.console import AsJson, Home, Reporter, home_of
+from pipelines.console import AsJson, Home, Reporter, feed_id_of, home_of
 from serving.opening import open_service
 
 
@@ -28,12 +28,11 @@ def why(
     """
     report = Reporter(as_json)
     folder = home_of(home)
-    feed = _feed_id(feed_id)
+    feed = feed_id_of(feed_id)
     with Workspace.open(folder, read_only=True) as workspace:
         post = int(workspace.ids.lookup(Namespace.POST, [post_id])[0])
         if post == UNKNOWN_ID:
-            msg = f"no post is known as {post_id!r}"
-            raise NotFound(msg, hint="ids are those of your files")
+            raise NotFound(f"no post is known as {post_id!r}", hint="ids are those of your files")
         service = open_service(workspace, load_settings(), start=False)
         try:
             found = service.explain(feed, None, post)
@@ -69,10 +68,3 @@ def _print(report: Reporter, answer: Why, found: Explanation) -> None:
     chances = [(name, f"{v:.4g}") for name, v in found.probabilities.items() if v]
     if chances:
         report.table("Predicted (dwell in seconds)", ("action", "probability"), chances)
-
-
-def _feed_id(text: str) -> int:
-    try:
-        return parse_feed_id(text)
-    except ValueError as error:
-        raise InvalidInput(str(error)) from error

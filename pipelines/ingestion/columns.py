@@ -70,9 +70,9 @@ def match_columns(kind: Kind, columns: Sequence[str], chosen: Mapping[str, str])
     found: ColumnTable = {name: (column, "chosen") for name, column in chosen.items()}
     plain = {_normal(column): column for column in reversed(columns)}
     taken = set(chosen.values())
-    for how, names_of in (("same name", _own_name), ("guess", _synonyms)):
+    for how in ("same name", "guess"):
         for field in fields:
-            for name in names_of(field):
+            for name in field.synonyms if how == "guess" else (field.name,):
                 column = plain.get(name)
                 if field.name not in found and column is not None and column not in taken:
                     found[field.name] = (column, how)
@@ -103,14 +103,6 @@ def _check_chosen(kind: Kind, columns: Sequence[str], chosen: Mapping[str, str])
         if column not in columns:
             msg = f"there is no column {column!r} for {kind.value}.{name}"
             raise InvalidInput(msg, hint=f"the columns are {', '.join(columns)}")
-
-
-def _own_name(field: Field) -> tuple[str, ...]:
-    return (field.name,)
-
-
-def _synonyms(field: Field) -> tuple[str, ...]:
-    return field.synonyms
 
 
 def _normal(column: str) -> str:

@@ -1,7 +1,8 @@
 """Rows of a CSV file: delimiter found, each row with its line, broken rows kept apart."""
 
 import csv
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,7 @@ _DELIMITERS: Final = (",", "\t", ";", "|")
 _HEAD_BYTES: Final = 65_536
 _BATCH_ROWS: Final = 200_000
 _BLOCK_BYTES: Final = 12_000_000
+_NOT_TEXT: Final = re.compile(r"[\ud800-\udfff]")
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -39,12 +41,9 @@ class CsvRows:
         first = text.splitlines()[0] if text.strip() else ""
         self._delimiter = max(_DELIMITERS, key=first.count)
         names = next(csv.reader([first], delimiter=self._delimiter), [])
-        self._columns = [name.strip() for name in names]
-        _check_names(path, self._columns)
-
-    @property
-    def columns(self) -> list[str]:
-        return self._columns
+        self.columns = [name.strip() for name in names]
+        _check_names(path, self.columns)
+        self._last = ""
 
     def batches(self) -> Iterator[RowBatch]:
         with self._path.open("rb") as file:
@@ -73,9 +72,9 @@ class CsvRows:
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(block),
-                pa_csv.ReadOptions(column_names=self._columns, use_threads=False),
+                pa_csv.ReadOptions(column_names=self.columns, use_threads=False),
                 pa_csv.ParseOptions(delimiter=self._delimiter, quote_char=False),
-                pa_csv.ConvertOptions(column_types=dict.fromkeys(self._columns, pa.string())),
+                pa_csv.ConvertOptions(column_types=dict.fromkeys(self.columns, pa.string())),
             )
         except pa.ArrowInvalid:
             return None
@@ -84,15 +83,14 @@ class CsvRows:
         self._done += len(block)
         columns = {
             name: column.combine_chunks()
-            for name, column in zip(self._columns, table.columns, strict=True)
+            for name, column in zip(self.columns, table.columns, strict=True)
         }
         lines = np.arange(first_line, first_line + table.num_rows)
         return RowBatch(columns, lines, [], self._share())
 
-    def _careful(self, raw_lines: Iterator[bytes], first_line: int) -> Iterator[RowBatch]:
+    def _careful(self, raw_lines: Iterable[bytes], first_line: int) -> Iterator[RowBatch]:
         """Read line by line, each broken row apart."""
-        source = _Lines(raw_lines)
-        reader = csv.reader(source, delimiter=self._delimiter, strict=True)
+        reader = csv.reader(self._decoded(raw_lines), delimiter=self._delimiter, strict=True)
         rows: list[list[str]] = []
         numbers: list[int] = []
         broken: list[Broken] = []
@@ -101,67 +99,41 @@ class CsvRows:
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                broken.append(Broken(line, _explain(error, line), source.last.rstrip("\r\n")))
+                broken.append(Broken(line, _explain(error, line), self._last.rstrip("\r\n")))
                 continue
             if row is None:
                 break
-            if len(row) == len(self._columns):
+            text = self._delimiter.join(row)
+            if row and len(row) != len(self.columns):
+                reason = f"{len(row)} columns, the header has {len(self.columns)}"
+                broken.append(Broken(line, reason, _readable(text)))
+            elif _NOT_TEXT.search(text):
+                broken.append(Broken(line, "not UTF-8 text", _readable(text)))
+            elif row:
                 rows.append(row)
                 numbers.append(line)
-            elif row:
-                reason = f"{len(row)} columns, the header has {len(self._columns)}"
-                broken.append(Broken(line, reason, _readable(self._delimiter.join(row))))
             if len(rows) >= _BATCH_ROWS:
-                self._done += source.taken()
                 yield self._batch(rows, numbers, broken)
                 rows, numbers, broken = [], [], []
-        self._done += source.taken()
         yield self._batch(rows, numbers, broken)
 
-    def _batch(self, rows: list[list[str]], lines: list[int], broken: list[Broken]) -> RowBatch:
-        try:
-            columns = self._arrays(rows)
-        except UnicodeEncodeError:
-            good = [k for k, row in enumerate(rows) if _is_text(row)]
-            for k in sorted(set(range(len(rows))) - set(good)):
-                raw = _readable(self._delimiter.join(rows[k]))
-                broken.append(Broken(lines[k], "not UTF-8 text", raw))
-            rows, lines = [rows[k] for k in good], [lines[k] for k in good]
-            columns = self._arrays(rows)
-        return RowBatch(columns, np.array(lines, dtype=np.int64), broken, self._share())
+    def _decoded(self, raw_lines: Iterable[bytes]) -> Iterator[str]:
+        """Decode lines and count their bytes; bytes that are not UTF-8 become surrogates."""
+        for raw in raw_lines:
+            self._done += len(raw)
+            self._last = raw.decode(errors="surrogateescape")
+            yield self._last
 
-    def _arrays(self, rows: list[list[str]]) -> dict[str, pa.Array]:
-        columns = zip(*rows, strict=True) if rows else [()] * len(self._columns)
-        return {
-            name: pa.array(values, pa.string())
-            for name, values in zip(self._columns, columns, strict=True)
+    def _batch(self, rows: list[list[str]], lines: list[int], broken: list[Broken]) -> RowBatch:
+        values = zip(*rows, strict=True) if rows else [()] * len(self.columns)
+        columns = {
+            name: pa.array(column, pa.string())
+            for name, column in zip(self.columns, values, strict=True)
         }
+        return RowBatch(columns, np.array(lines, dtype=np.int64), broken, self._share())
 
     def _share(self) -> float:
         return min(self._done / self._size, 1.0)
-
-
-class _Lines:
-    """Decodes lines and counts their bytes; bytes that are not UTF-8 become surrogates."""
-
-    def __init__(self, lines: Iterator[bytes]) -> None:
-        self._lines = lines
-        self._bytes = 0
-        self.last = ""
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        raw = next(self._lines)
-        self._bytes += len(raw)
-        self.last = raw.decode(errors="surrogateescape")
-        return self.last
-
-    def taken(self) -> int:
-        """Give the bytes read since the last call."""
-        taken, self._bytes = self._bytes, 0
-        return taken
 
 
 def _whole_lines(file: BinaryIO) -> bytes:
@@ -185,19 +157,9 @@ def _explain(error: csv.Error, line: int) -> str:
     return f"not CSV: {text}"
 
 
-def _is_text(row: list[str]) -> bool:
-    try:
-        for value in row:
-            value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _check_head(path: Path, head: bytes) -> None:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        msg = f"{path.name} is UTF-16"
-        raise InvalidInput(msg, hint="save it as UTF-8")
+        raise InvalidInput(f"{path.name} is UTF-16", hint="save it as UTF-8")
     if b"\x00" in head or head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"PAR1")):
         msg = f"{path.name} is not text"
         raise InvalidInput(msg, hint="export it as CSV in UTF-8, or give it its right ending")

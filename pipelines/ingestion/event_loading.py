@@ -1,4 +1,4 @@
-"""Loading rows of events into the event log."""
+"""Loading rows of events into the event log, and what they do to the catalog."""
 
 from typing import Final
 
@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from contracts.events import EVENT_SCHEMA, NEEDS_POST, NEEDS_TARGET, EventType
 from contracts.ids import UNKNOWN_ID, Namespace
+from contracts.tables import BLOCKS_SCHEMA, FOLLOWS_SCHEMA
+from features.catalog import Catalog
 from features.identity import event_ids_of
+from features.segments import integers_of, times_of
 from features.workspace import Workspace
-from pipelines.ingestion.event_effects import apply_to_catalog
 from pipelines.ingestion.event_keys import made_event_ids
 from pipelines.ingestion.fields import (
     Fields,
-    intern_column,
-    lookup_column,
+    column_ids,
     nullable_ids,
     nullable_times,
 )
@@ -29,26 +30,32 @@ Ids = NDArray[np.int64]
 _EXPOSURES: Final = [
     int(t) for t in (EventType.SERVED, EventType.IMPRESSION, EventType.VIEW, EventType.DWELL)
 ]
+_BLOCK_KINDS: Final = {
+    "block": (EventType.BLOCK, EventType.UNBLOCK),
+    "mute": (EventType.MUTE, EventType.UNMUTE),
+}
 
 
 def load_events(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck:
     """Append events to sealed segments; rows that do not fit are rejected, the rest kept."""
-    fields = Fields(batch)
+    fields = Fields(batch, state.time_reader)
     types = fields.event_types(state.source.words)
     viewers = fields.ids("viewer_id", required=True)
     posts = _needed(fields, "post_id", types, NEEDS_POST)
     targets = _needed(fields, "target_id", types, NEEDS_TARGET)
-    happened, known = _times(fields, state)
+    happened, known = _times(fields)
     value, position = fields.numbers("value"), fields.positions("position")
     feeds, given = fields.feed_ids("feed_id"), fields.ids("event_id")
+    ids = loading.workspace.ids
     if not loading.bare_posts:
-        _reject_unknown_posts(loading, fields, posts)
+        found = column_ids(ids.lookup, Namespace.POST, posts)
+        unknown = _given(posts) & ~loading.posts.has(found)
+        fields.check.reject(unknown, "post_id is not among the posts")
     good = fields.check.good
     keep = pa.array(good)
-    ids = loading.workspace.ids
-    viewer_ids = intern_column(ids, Namespace.PERSON, viewers.filter(keep))
-    target_ids = intern_column(ids, Namespace.PERSON, targets.filter(keep))
-    post_ids = intern_column(ids, Namespace.POST, posts.filter(keep))
+    viewer_ids = column_ids(ids.intern, Namespace.PERSON, viewers.filter(keep))
+    target_ids = column_ids(ids.intern, Namespace.PERSON, targets.filter(keep))
+    post_ids = column_ids(ids.intern, Namespace.POST, posts.filter(keep))
     types, happened, known = types[good], happened[good], known[good]
     loading.ensure_people(np.concatenate((viewer_ids, target_ids)))
     if loading.bare_posts:
@@ -76,7 +83,7 @@ def load_events(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck
         appended = loading.workspace.log.append_bulk(events)
         # Not on a repeated ingest: what has changed since then must not come back.
         if appended.accepted:
-            apply_to_catalog(loading.workspace.catalog, events)
+            _apply_to_catalog(loading.workspace.catalog, events)
     state.accepted += appended.accepted
     state.duplicates += appended.duplicates
     loading.exposure_events += int(np.isin(types, _EXPOSURES).sum())
@@ -87,28 +94,19 @@ def _needed(
     fields: Fields, name: str, types: NDArray[np.int8], needing: frozenset[EventType]
 ) -> pa.Array:
     column = fields.ids(name)
-    missing = column.is_null().to_numpy(zero_copy_only=False)
     needs = np.isin(types, [int(t) for t in needing])
-    fields.check.reject(missing & needs, f"{name} is missing, this event type needs it")
+    fields.check.reject(needs & ~_given(column), f"{name} is missing, this event type needs it")
     return column
 
 
-def _times(fields: Fields, state: FileState) -> tuple[Ids, Ids]:
+def _times(fields: Fields) -> tuple[Ids, Ids]:
     """Give event time and known time; known time is ABSENT_US where the file has none."""
-    happened, known = (
-        fields.times(name, state.time_reader(name), earliest_us=EARLIEST_EVENT_US)
-        for name in ("event_time", "known_time")
-    )
+    happened = fields.times("event_time", EARLIEST_EVENT_US)
+    known = fields.times("known_time", EARLIEST_EVENT_US)
     fields.check.reject(happened == ABSENT_US, "event_time is missing")
     early = (known != ABSENT_US) & (known < happened)
     fields.check.reject(early, "known_time is before event_time")
     return happened, known
-
-
-def _reject_unknown_posts(loading: Loading, fields: Fields, posts: pa.Array) -> None:
-    found = lookup_column(loading.workspace.ids, Namespace.POST, posts)
-    given = ~posts.is_null().to_numpy(zero_copy_only=False)
-    fields.check.reject(given & ~loading.posts.has(found), "post_id is not among the posts")
 
 
 def _make_posts(workspace: Workspace, post_ids: Ids, happened: Ids) -> None:
@@ -122,9 +120,55 @@ def _make_posts(workspace: Workspace, post_ids: Ids, happened: Ids) -> None:
 
 def _event_ids(given: pa.Array, made: Ids) -> Ids:
     """Hash the file's own event ids; rows without one take the made id."""
-    has_one = ~given.is_null().to_numpy(zero_copy_only=False)
-    if not has_one.any():
-        return made
     ids = made.copy()
-    ids[has_one] = event_ids_of(given.filter(pa.array(has_one)).to_pylist())
+    ids[_given(given)] = event_ids_of(given.drop_null().to_pylist())
     return ids
+
+
+def _given(column: pa.Array) -> NDArray[np.bool_]:
+    given: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+    return given
+
+
+def _apply_to_catalog(catalog: Catalog, events: pa.Table) -> None:
+    """Bring the catalog to the state after EVENT_SCHEMA rows; the last event of a pair counts."""
+    types = integers_of(events, "type")
+    follow = _last_of_pairs(events, types, (EventType.FOLLOW, EventType.UNFOLLOW))
+    if follow is not None:
+        on, off, since = follow
+        catalog.remove_follows(off[:, 0], off[:, 1])
+        columns = [pa.array(on[:, 0]), pa.array(on[:, 1]), nullable_times(since)]
+        catalog.set_follows(pa.table(columns, schema=FOLLOWS_SCHEMA))
+    for kind, pair in _BLOCK_KINDS.items():
+        block = _last_of_pairs(events, types, pair)
+        if block is not None:
+            on, off, since = block
+            catalog.remove_blocks(off[:, 0], off[:, 1], kind)
+            kinds = pa.array([kind] * len(on), pa.string())
+            columns = [pa.array(on[:, 0]), pa.array(on[:, 1]), kinds, nullable_times(since)]
+            catalog.set_blocks(pa.table(columns, schema=BLOCKS_SCHEMA))
+    deleted = events.filter(pa.array(types == EventType.POST_DELETED))
+    if deleted.num_rows:
+        at_us = int(times_of(deleted, "event_time").max())
+        catalog.delete_posts(integers_of(deleted, "post_id"), at_us)
+    erased = events.filter(pa.array(types == EventType.PERSON_ERASED))
+    if erased.num_rows:
+        catalog.erase_people(integers_of(erased, "viewer_id"))
+
+
+def _last_of_pairs(
+    events: pa.Table, types: NDArray[np.int64], on_off: tuple[EventType, EventType]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
+    """Give pairs [n, 2] that end switched on, those that end off, and the times of the first."""
+    mask = np.isin(types, [int(t) for t in on_off])
+    if not mask.any():
+        return None
+    chosen = events.filter(pa.array(mask))
+    times = times_of(chosen, "event_time")
+    pairs = np.stack((integers_of(chosen, "viewer_id"), integers_of(chosen, "target_id")), axis=1)
+    # Newest first, so that the first of each pair is its last event.
+    newest = np.lexsort((np.arange(len(times)), times))[::-1]
+    _, first = np.unique(pairs[newest], axis=0, return_index=True)
+    last = newest[first]
+    is_on = integers_of(chosen, "type")[last] == on_off[0]
+    return pairs[last[is_on]], pairs[last[~is_on]], times[last[is_on]]

@@ -1,5 +1,6 @@
 """Typed columns of a batch: each reading checks its values and notes the rows to reject."""
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from contracts.clock import DAY_US, now_us
 from contracts.events import EVENT_TYPE_BY_WORD
 from contracts.ids import UNKNOWN_ID, Namespace, hash63, parse_feed_id
-from features.identity import IdMap
 from pipelines.ingestion.rejects import RowCheck
 from pipelines.ingestion.rows import RowBatch
 from pipelines.ingestion.times import ABSENT_US, UNREADABLE_US, TimeColumn
@@ -26,8 +26,9 @@ Times = NDArray[np.int64]
 class Fields:
     """Reads the fields of one batch into arrays of its length and collects what is wrong."""
 
-    def __init__(self, batch: RowBatch) -> None:
+    def __init__(self, batch: RowBatch, reader_of: Callable[[str], TimeColumn]) -> None:
         self._batch = batch
+        self._reader_of = reader_of
         self.rows = len(batch.lines)
         self.check = RowCheck(self.rows)
 
@@ -50,12 +51,13 @@ class Fields:
             self.check.reject(_mask(texts.is_null()), f"{name} is missing")
         return texts
 
-    def times(self, name: str, reader: TimeColumn, *, earliest_us: int) -> Times:
+    def times(self, name: str, earliest_us: int) -> Times:
         """Give a time column in microseconds, ABSENT_US where null; rejects the impossible."""
         column = self._batch.columns.get(name)
         if column is None:
             return np.full(self.rows, ABSENT_US, dtype=np.int64)
-        times = reader.read(column if pa.types.is_timestamp(column.type) else self.texts(name))
+        column = column if pa.types.is_timestamp(column.type) else self.texts(name)
+        times = self._reader_of(name).read(column)
         self.check.reject(times == UNREADABLE_US, f"{name} is not a time that can be read")
         given = times > UNREADABLE_US
         year = np.datetime64(earliest_us, "us").astype("datetime64[Y]")
@@ -103,17 +105,12 @@ class Fields:
         return pa.array(numbers, pa.int64()).take(encoded.indices)
 
 
-def intern_column(ids: IdMap, namespace: Namespace, texts: pa.Array) -> NDArray[np.int64]:
-    """Give ids [n] of a text column, made where new; UNKNOWN_ID where null."""
+def column_ids(
+    find: Callable[[Namespace, list[str]], Times], namespace: Namespace, texts: pa.Array
+) -> NDArray[np.int64]:
+    """Give ids [n] of a text column by `intern` or `lookup` of an IdMap; UNKNOWN_ID where null."""
     encoded = texts.dictionary_encode()
-    known = ids.intern(namespace, encoded.dictionary.to_pylist())
-    return np.append(known, UNKNOWN_ID)[_indices(encoded)]
-
-
-def lookup_column(ids: IdMap, namespace: Namespace, texts: pa.Array) -> NDArray[np.int64]:
-    """Give ids [n] of a text column; UNKNOWN_ID where null or not known."""
-    encoded = texts.dictionary_encode()
-    known = ids.lookup(namespace, encoded.dictionary.to_pylist())
+    known = find(namespace, encoded.dictionary.to_pylist())
     return np.append(known, UNKNOWN_ID)[_indices(encoded)]
 
 

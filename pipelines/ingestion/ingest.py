@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -63,10 +63,6 @@ class IngestReport:
     """Posts were made of the events' post ids, without text."""
     events_in_log: int = 0
     seconds: float = 0.0
-
-    def as_json(self) -> dict[str, object]:
-        """Give the report as plain data."""
-        return asdict(self)
 
 
 def open_dataset(

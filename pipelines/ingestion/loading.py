@@ -1,6 +1,5 @@
 """Loading rows of people, posts and follows into the workspace; events are in `event_loading`."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 from contracts.ids import UNKNOWN_ID, Namespace
 from contracts.tables import FOLLOWS_SCHEMA, PEOPLE_SCHEMA, POSTS_SCHEMA
 from features.segments import integers_of
+from features.slots import grown
 from features.workspace import Workspace
 from pipelines.ingestion.columns import FIELDS
 from pipelines.ingestion.event_keys import Occurrences
-from pipelines.ingestion.fields import Fields, intern_column, nullable_ids, nullable_times
+from pipelines.ingestion.fields import Fields, column_ids, nullable_ids, nullable_times
 from pipelines.ingestion.rejects import RowCheck
 from pipelines.ingestion.rows import Kind, RowBatch, Source
 from pipelines.ingestion.times import ABSENT_US, TimeColumn
@@ -43,11 +43,7 @@ class KnownIds:
     def add(self, ids: Ids) -> Ids:
         """Add ids and give those that are new, once each."""
         new = np.unique(ids[(ids != UNKNOWN_ID) & ~self.has(ids)])
-        highest = int(new.max(initial=0))
-        if highest >= len(self._known):
-            grown = np.zeros(2 * highest, dtype=np.bool_)
-            grown[: len(self._known)] = self._known
-            self._known = grown
+        self._known = grown(self._known, int(new.max(initial=0)) + 1)
         self._known[new] = True
         return new
 
@@ -70,10 +66,9 @@ class Loading:
         new = self.people.add(ids)
         self.implied_people += len(new)
         if len(new):
-            columns = {n: pa.nulls(len(new), PEOPLE_SCHEMA.field(n).type) for n in _PERSON_REST}
-            self.workspace.catalog.upsert_people(
-                pa.table({"person_id": pa.array(new), **columns}, schema=PEOPLE_SCHEMA)
-            )
+            rows = [{"person_id": person} for person in new.tolist()]
+            table = pa.Table.from_pylist(rows, schema=PEOPLE_SCHEMA)
+            self.workspace.catalog.upsert_people(table)
 
 
 @dataclass(slots=True)
@@ -98,17 +93,14 @@ class FileState:
         return [note for reader in self.readers.values() for note in reader.notes]
 
 
-_PERSON_REST: Final = ("created", "language", "attributes")
-
-
 def load_people(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck:
     """Write people; columns beside the known ones become attributes."""
-    fields = Fields(batch)
+    fields = Fields(batch, state.time_reader)
     external = fields.ids("person_id", required=True)
-    created = fields.times("created", state.time_reader("created"), earliest_us=EARLIEST_CREATED_US)
+    created = fields.times("created", EARLIEST_CREATED_US)
     language = fields.texts("language")
     keep = pa.array(fields.check.good)
-    ids = intern_column(loading.workspace.ids, Namespace.PERSON, external.filter(keep))
+    ids = column_ids(loading.workspace.ids.intern, Namespace.PERSON, external.filter(keep))
     columns = [
         pa.array(ids),
         nullable_times(created).filter(keep),
@@ -122,47 +114,40 @@ def load_people(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck
 
 def _attributes(batch: RowBatch, good: NDArray[np.bool_]) -> pa.Array:
     known = {f.name for f in FIELDS[Kind.PEOPLE]}
-    rest: Mapping[str, list[object]] = {
-        name: column.filter(pa.array(good)).to_pylist()
+    rest = {
+        name: [
+            "|".join(map(str, v)) if isinstance(v, list) else v
+            for v in column.filter(pa.array(good)).to_pylist()
+        ]
         for name, column in batch.columns.items()
         if name not in known
     }
     if not rest:
         return pa.nulls(int(good.sum()), pa.string())
-    rows = zip(*rest.values(), strict=True)
-    texts = [
-        orjson.dumps(
-            {n: v for n, v in zip(rest, row, strict=True) if v not in {None, ""}}, default=str
-        ).decode()
-        for row in map(_hashable, rows)
-    ]
-    return pa.array(texts, pa.string())
-
-
-def _hashable(row: tuple[object, ...]) -> tuple[object, ...]:
-    return tuple("|".join(map(str, v)) if isinstance(v, list) else v for v in row)
+    filled = (
+        {name: value for name, value in zip(rest, row, strict=True) if value not in {None, ""}}
+        for row in zip(*rest.values(), strict=True)
+    )
+    return pa.array([orjson.dumps(row, default=str).decode() for row in filled], pa.string())
 
 
 def load_posts(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck:
     """Write posts; authors that no people file names become people."""
-    fields = Fields(batch)
+    fields = Fields(batch, state.time_reader)
     external = fields.ids("post_id", required=True)
     authors = fields.ids("author_id")
     texts = fields.texts("text").fill_null("")
     long = pc.greater(pc.utf8_length(texts), LONGEST_TEXT).to_numpy(zero_copy_only=False)
     fields.check.reject(long, f"text is longer than {LONGEST_TEXT} characters")
-    created, known = (
-        fields.times(name, state.time_reader(name), earliest_us=EARLIEST_CREATED_US)
-        for name in ("created", "known")
-    )
+    created, known = (fields.times(name, EARLIEST_CREATED_US) for name in ("created", "known"))
     fields.check.reject(created == ABSENT_US, "created is missing")
     known = np.where(known == ABSENT_US, created, known)
     fields.check.reject(known < created, "known is before created")
     language = fields.texts("language")
     keep = pa.array(fields.check.good)
     ids = loading.workspace.ids
-    post_ids = intern_column(ids, Namespace.POST, external.filter(keep))
-    author_ids = intern_column(ids, Namespace.PERSON, authors.filter(keep))
+    post_ids = column_ids(ids.intern, Namespace.POST, external.filter(keep))
+    author_ids = column_ids(ids.intern, Namespace.PERSON, authors.filter(keep))
     loading.ensure_people(author_ids)
     columns = [
         pa.array(post_ids),
@@ -192,7 +177,7 @@ def _topics(workspace: Workspace, column: pa.Array | None, good: NDArray[np.bool
     parents = pc.list_parent_indices(names)
     flat = pc.utf8_trim_whitespace(pc.list_flatten(names))
     filled = pc.not_equal(flat, "").fill_null(False)
-    topics = intern_column(workspace.ids, Namespace.TOPIC, flat.filter(filled))
+    topics = column_ids(workspace.ids.intern, Namespace.TOPIC, flat.filter(filled))
     owners = parents.filter(filled).to_numpy(zero_copy_only=False)
     ends = np.searchsorted(owners, np.arange(rows + 1), side="left").astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(topics))
@@ -200,16 +185,16 @@ def _topics(workspace: Workspace, column: pa.Array | None, good: NDArray[np.bool
 
 def load_follows(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck:
     """Write follows; one without a time counts as older than everything."""
-    fields = Fields(batch)
+    fields = Fields(batch, state.time_reader)
     follower = fields.ids("follower_id", required=True)
     followee = fields.ids("followee_id", required=True)
     same = pc.equal(follower, followee).fill_null(False).to_numpy(zero_copy_only=False)
     fields.check.reject(same, "follower and followee are the same person")
-    since = fields.times("since", state.time_reader("since"), earliest_us=EARLIEST_EVENT_US)
+    since = fields.times("since", EARLIEST_EVENT_US)
     since = np.where(since == ABSENT_US, 0, since)
     keep = pa.array(fields.check.good)
     columns = [
-        pa.array(intern_column(loading.workspace.ids, Namespace.PERSON, side.filter(keep)))
+        pa.array(column_ids(loading.workspace.ids.intern, Namespace.PERSON, side.filter(keep)))
         for side in (follower, followee)
     ]
     columns.append(nullable_times(since).filter(keep))

@@ -51,8 +51,7 @@ def load_mapping(path: Path | None, columns: Iterable[str] = ()) -> Mapping:
 
 def _read(path: Path) -> Mapping:
     if not path.is_file():
-        msg = f"the mapping file {path} does not exist"
-        raise NotFound(msg)
+        raise NotFound(f"the mapping file {path} does not exist")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

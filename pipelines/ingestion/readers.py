@@ -59,11 +59,7 @@ class JsonRows:
         if not objects and any(row is not None for row in head):
             msg = f"{path.name} holds no JSON object in its first {len(head)} lines"
             raise InvalidInput(msg, hint="write one JSON object a line, not one array")
-        self._columns = list(dict.fromkeys(name for row in objects for name in row))
-
-    @property
-    def columns(self) -> list[str]:
-        return self._columns
+        self.columns = list(dict.fromkeys(name for row in objects for name in row))
 
     def batches(self) -> Iterator[RowBatch]:
         size, position, line = self._path.stat().st_size, 0, 0
@@ -120,11 +116,7 @@ class ParquetRows:
                 msg = f"column {field.name} of {path.name} is {field.type}"
                 hint = "columns are text, numbers, times, or lists of text"
                 raise InvalidInput(msg, hint=hint)
-        self._columns = list(schema.names)
-
-    @property
-    def columns(self) -> list[str]:
-        return self._columns
+        self.columns = list(schema.names)
 
     def batches(self) -> Iterator[RowBatch]:
         first = 1
@@ -133,7 +125,7 @@ class ParquetRows:
                 lines = np.arange(first, first + batch.num_rows)
                 first += batch.num_rows
                 columns = {
-                    name: _parquet_column(batch.column(k)) for k, name in enumerate(self._columns)
+                    name: _parquet_column(batch.column(k)) for k, name in enumerate(self.columns)
                 }
                 yield RowBatch(columns, lines, [], (first - 1) / max(self._rows, 1))
 

@@ -49,10 +49,8 @@ class RowBatch:
 class Rows(Protocol):
     """A file whose rows can be read once, in batches."""
 
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns; JSON lines may bring more later."""
-        ...
+    columns: list[str]
+    """Names of the columns; JSON lines may bring more later."""
 
     def batches(self) -> Iterator[RowBatch]:
         """Read on; InvalidInput where the file as a whole cannot be read."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,7 @@ from pipelines.ingestion.rows import Kind, RowBatch, Rows, Source
 SplitKind = Literal["time", "month", "order"]
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnChoice:
+class ColumnChoice(NamedTuple):
     """Which column a field comes from, for the table that is shown."""
 
     file: str
@@ -78,8 +77,7 @@ def _choose(
     present = [path for path in paths if path.exists()]
     if len(present) > 1:
         both = " and ".join(path.name for path in present)
-        msg = f"{folder} has {both}"
-        raise InvalidInput(msg, hint=f"name one of them with --{kind.value}")
+        raise InvalidInput(f"{folder} has {both}", hint=f"name one of them with --{kind.value}")
     return present[0] if present else None
 
 
@@ -95,34 +93,24 @@ def _source(dataset: Dataset, kind: Kind, path: Path, mapping: KindMapping) -> S
     used = {column for column, _ in table.values()}
     dataset.unused[path.name] = [name for name in rows.columns if name not in used]
     by_column = {column: name for name, (column, _) in table.items()}
-    batches = _Renamed(rows, by_column, mapping.constants)
+    batches = _renamed(rows, by_column, mapping.constants)
     return Source(kind, path.name, batches, mapping.time_unit, mapping.words)
 
 
-@dataclass(frozen=True, slots=True)
-class _Renamed:
-    """Batches whose columns carry field names; other columns keep theirs where it is free."""
-
-    rows: Rows
-    by_column: Mapping[str, str]
-    constants: Mapping[str, str]
-
-    def __iter__(self) -> Iterator[RowBatch]:
-        for batch in self.rows.batches():
-            yield self._rename(batch)
-
-    def _rename(self, batch: RowBatch) -> RowBatch:
-        fields = {*self.by_column.values(), *self.constants}
+def _renamed(
+    rows: Rows, by_column: Mapping[str, str], constants: Mapping[str, str]
+) -> Iterator[RowBatch]:
+    """Give the columns their fields' names; other columns keep theirs where it is free."""
+    fields = {*by_column.values(), *constants}
+    for batch in rows.batches():
         columns = {}
         for name, column in batch.columns.items():
-            new = self.by_column.get(name)
-            if new is None:
-                new = f"{name} (unused)" if name in fields else name
-            if new not in self.constants:
+            new = by_column.get(name, f"{name} (unused)" if name in fields else name)
+            if new not in constants:
                 columns[new] = column
-        for name, value in self.constants.items():
+        for name, value in constants.items():
             columns[name] = pa.repeat(pa.scalar(value), len(batch.lines))
-        return RowBatch(columns, batch.lines, batch.broken, batch.done)
+        yield RowBatch(columns, batch.lines, batch.broken, batch.done)
 
 
 def batch_of(columns: Mapping[str, Sequence[object] | pa.Array], lines: Sequence[int]) -> RowBatch:

@@ -67,9 +67,13 @@ def _words(field: pa.Field) -> bool:
     return bool(pa.types.is_list(field.type) and pa.types.is_string(field.type.value_type))
 
 
+_FLOATS: Final = {pa.float16(): "f2", pa.float32(): "f4", pa.float64(): "f8"}
+
+
 def _dtype(field: pa.Field) -> np.dtype[Any]:
-    found: np.dtype[Any] = np.dtype(field.type.value_type.to_pandas_dtype())
-    return found
+    """Give NumPy's type of a list's values; integers have one name in both libraries."""
+    inner = field.type.value_type
+    return np.dtype(_FLOATS.get(inner, str(inner)))
 
 
 def _cell(field: pa.Field, value: Any) -> Any:  # noqa: ANN401 - a cell is what SQLite takes

@@ -137,6 +137,7 @@ class RecordKeeper:
         if monotonic() - self._tidied_at >= _HOUSEKEEPING_SECONDS:
             _log.info("records_kept", purged=self.purge(), files_merged=self.compact())
             self._tidied_at = monotonic()
+            pa.default_memory_pool().release_unused()
 
     def _run(self) -> None:
         tidied = False

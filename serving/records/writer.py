@@ -60,6 +60,11 @@ class RecordStore:
         self._thread.start()
 
     @property
+    def writing(self) -> bool:
+        """Say whether the thread that writes lives."""
+        return self._thread.is_alive()
+
+    @property
     def lost(self) -> int:
         """Count the records and pages that were served and never written, ever."""
         return self._lost_before + self._dropped

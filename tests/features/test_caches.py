@@ -56,12 +56,14 @@ def history_of(cache: FeatureCache, person: int):
 
 
 def seen_of(cache: FeatureCache, person: int):
-    mask = cache.seen_mask(person, np.arange(len(cache.posts)))
-    return sorted(cache.posts.post_id[mask].tolist())
+    slots, _ = cache.histories.seen_posts(cache.viewer_slot(person))
+    return sorted(set(cache.posts.post_id[slots].tolist()))
 
 
 def edges_of(cache: FeatureCache, person: int):
-    parts = (cache.followees(person), *cache.hidden_authors(person))
+    viewer, graph = cache.viewer_slot(person), cache.graph
+    blocks = np.concatenate([graph.blocked(viewer), graph.blocked_by(viewer)])
+    parts = (graph.followees(viewer), blocks, graph.muted(viewer))
     return [sorted(cache.people.person_id[part].tolist()) for part in parts]
 
 
@@ -163,7 +165,7 @@ def test_an_edited_post_changes_and_stays_one(
     site.happen((E.POST_EDITED, BOB, 11, None, site.now, site.now), posts=edited)
     slot = int(site.cache.posts.slots_of(np.array([11]))[0])
     assert (site.cache.posts.topics[slot] >= 0).sum() == 2
-    assert site.cache.posts.text_stats[slot, 3] == 1.0
+    assert site.cache.posts.rows(np.array([slot]))["text_stats"][0, 3] == 1.0
     assert len(site.cache.newest(10)) == 3
 
 
@@ -221,19 +223,20 @@ def test_an_erased_person_leaves_nothing_behind(site: SimpleNamespace) -> None:
         assert row[3] > 0.6  # what the post met stays
 
 
-def test_seen_counts_impressions_only_from_the_wanted_number(site: SimpleNamespace) -> None:
+def test_what_was_seen_is_kept_with_how_it_was_seen(site: SimpleNamespace) -> None:
     now = site.now
     site.happen(
         (E.IMPRESSION, ANN, 11, None, now, now), (E.IMPRESSION, ANN, 12, None, now, now),
         (E.IMPRESSION, ANN, 12, None, now + 1, now + 1), (E.VIEW, ANN, 13, None, now, now),
     )  # fmt: skip
-    slots = site.cache.posts.slots_of(np.array([11, 12, 13, 99]))
-    assert site.cache.seen_mask(ANN, slots).tolist() == [True, True, True, False]
-    twice = site.cache.seen_mask(ANN, slots, min_impressions=2)
-    assert twice.tolist() == [False, True, True, False]
-    assert not site.cache.seen_mask(BOB, slots).any()
-    assert not site.cache.seen_mask(12345, slots).any()
-    assert site.cache.reception(slots[:3])[0].tolist() == [1.0, 2.0, 0.0]
+    slots = site.cache.posts.slots_of(np.array([11, 12, 13]))
+    histories, viewer = site.cache.histories, site.cache.viewer_slot
+    seen, types = histories.seen_posts(viewer(ANN))
+    assert seen.tolist() == [*slots.tolist(), slots[1]]
+    assert types.tolist() == [E.IMPRESSION, E.IMPRESSION, E.VIEW, E.IMPRESSION]
+    for nobody in (BOB, 12345):
+        assert len(histories.seen_posts(viewer(nobody))[0]) == 0
+    assert site.cache.reception(slots)[0].tolist() == [1.0, 2.0, 0.0]
 
 
 def test_trends_keep_their_order_long_after(site: SimpleNamespace) -> None:
@@ -308,7 +311,7 @@ def test_the_graph_follows_sets(changes: list[tuple[int, int, str]], size: int) 
     events = EventArrays(types, ends[:, 0], np.full(len(changes), -1), ends[:, 1], times, times)
     graph = Graph(6)
     for start in range(0, len(changes), size):
-        graph.apply(EdgeChanges.of(events.slice(start, start + size)))
+        graph.apply(EdgeChanges.of(events[start : start + size]))
     follows, blocks, mutes = set(), set(), set()
     for a, b, kind in changes:
         if a != b:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +16,12 @@ from contracts.clock import DAY_US, HOUR_US
 from contracts.events import UTC_US, EventType
 from features.certificate import (
     CERTIFICATE_FILE,
+    Asked,
     Certificate,
     Check,
     Pairs,
-    ServedRows,
     code_hash,
     read_certificate,
-    record_pairs,
     tolerance_steps,
 )
 from features.event_arrays import int_column, visible_from
@@ -37,7 +37,7 @@ from features.live_walk import (
 )
 from features.offline import asof_join, training_features
 from features.planting import SCENARIOS, check_join, newest_known, plant
-from features.views import FEATURE_HASH, FEATURES, POST_VIEW
+from features.views import FAMILY_FEATURES, FEATURE_HASH, FEATURES, POST_VIEW
 from features.workspace import Workspace
 
 MakeWorld = Callable[..., FeatureFrames]
@@ -324,6 +324,30 @@ def test_a_broken_join_is_named(join: Callable[..., np.ndarray], said: str) -> N
     check = check_join(POST_VIEW, entities, now, join, rng=rng)
     assert not check.holds
     assert any(word in check.why for word in said.split("|")), check.why
+
+
+class ServedRows(NamedTuple):
+    """What R decision records hold: [R], [R], the place in the log [R], [R, C], [R, C, F]."""
+
+    viewers: np.ndarray
+    now_us: np.ndarray
+    log_seqs: np.ndarray
+    posts: np.ndarray
+    features: np.ndarray
+
+
+def record_pairs(frames: FeatureFrames, served: ServedRows) -> Pairs:
+    """Recompute what records hold, each as of its moment and its place in the log."""
+    seqs = int_column(frames.events, "seq")
+    scores = served.features[:, :, -len(FAMILY_FEATURES) :].astype(np.float32)
+    parts = []
+    for r in range(len(served.viewers)):
+        one = slice(r, r + 1)
+        asked = Asked(int(served.now_us[r]), served.viewers[one], served.posts[one], scores[one])
+        applied = frames.events.filter(pa.array(seqs <= served.log_seqs[r]))
+        offline = asked.offline(training_features, replace(frames, events=applied))
+        parts.append(Pairs.of(asked, served.features[one], offline))
+    return Pairs.merged(parts)
 
 
 def test_records_are_recomputed_as_of_their_place_in_the_log(

@@ -8,6 +8,11 @@ from hypothesis import strategies as st
 from features.recent_posts import NEWEST, PER_AUTHOR, RecentPosts
 from features.slots import SlotIndex, grown, run_lengths, run_starts
 
+
+def of_author(recent: RecentPosts, author: int) -> list[int]:
+    return recent.of_authors(np.array([author], np.int32)).tolist()
+
+
 near = st.integers(0, 500)
 far = st.integers(0, 2**62)
 
@@ -69,7 +74,7 @@ def test_recent_posts_are_the_newest_first(
     newest = sorted(kept, key=lambda s: (-created[s], -s))
     assert recent.newest.tolist() == newest
     for author in range(4):
-        assert recent.of_author(author).tolist() == [s for s in newest if authors[s] == author]
+        assert of_author(recent, author) == [s for s in newest if authors[s] == author]
     two = recent.of_authors(np.array([2, 0, 9], np.int32), per_author=1)
     assert two.tolist() == [s for a in (2, 0) for s in [s for s in newest if authors[s] == a][:1]]
 
@@ -79,10 +84,10 @@ def test_recent_posts_are_bounded() -> None:
     recent = RecentPosts()
     recent.add(np.arange(n), np.zeros(n, np.int32), np.arange(n))
     assert recent.newest.shape == (NEWEST,)
-    assert recent.of_author(0).tolist() == list(range(n - 1, n - 1 - PER_AUTHOR, -1))
+    assert of_author(recent, 0) == list(range(n - 1, n - 1 - PER_AUTHOR, -1))
     recent.add(np.array([n]), np.zeros(1, np.int32), np.arange(n + 1))
-    assert recent.newest[0] == recent.of_author(0)[0] == n
-    assert recent.of_author(0).shape == (PER_AUTHOR,)
+    assert recent.newest[0] == of_author(recent, 0)[0] == n
+    assert len(of_author(recent, 0)) == PER_AUTHOR
 
 
 @pytest.mark.parametrize("first", [0, 2**60])

@@ -216,7 +216,7 @@ def test_stream_and_batch_give_one_state(
     stream.ensure_people(np.arange(1, 13))
     events = EventArrays.of(frames.events, stream.people.index, stream.posts.index)
     for start in range(0, len(events), size):
-        stream.count(events.slice(start, start + size))
+        stream.count(events[start : start + size])
     now = int(events.visible_us.max()) + DAY_US
     for one, other, n in (
         (batch.posts.counters, stream.posts.counters, len(batch.posts)),

@@ -42,7 +42,7 @@ def test_what_is_lost_or_doubled_is_counted(tmp_path: Path):
     poster.acknowledged = [0, 1, 2, 3]
     with Workspace.open(tmp_path) as workspace:
         rows = [
-            EventRow(k, EventType.VIEW, 1, 1, None, 5, 5, value)
+            EventRow(k, EventType.VIEW, 1, 1, None, 5, 5, value=value)
             for k, value in enumerate((0.0, 1.0, 1.0, 3.0))
         ]
         workspace.write(event_table(rows))

@@ -12,13 +12,12 @@ from contracts.errors import BundleMismatch, Conflict, InvalidInput, NotFound
 from contracts.ids import Namespace
 from features.workspace import Workspace
 from models.bundle import Bundle, read_manifest
-from pipelines.commands.evaluate import challenger_id, evaluate
+from pipelines.commands.evaluate import evaluate
 from pipelines.commands.mlflow import mlflow
 from pipelines.commands.publish import publish, rollback
-from pipelines.commands.recommend import recommend
-from pipelines.flow import FlowResult, read_home, read_report, run_training
+from pipelines.commands.recommend import MODELS, recommend
+from pipelines.flow import FlowResult, challenger_id, read_home, read_report, run_training
 from pipelines.publish import champion_id, publish_bundle
-from pipelines.recommend import MODELS
 from training.config import small_config
 from training.dataset import histories
 from training.ranking import test_exam as make_test_exam

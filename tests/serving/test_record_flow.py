@@ -176,3 +176,16 @@ def test_the_health_counts_records_and_their_loss(workspace, service):
     service._records.flush()
     health = service.health()
     assert (health["records_written"], health["records_lost"]) == (1, 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_service_whose_record_writer_died_is_not_ready(workspace, service):
+    """An error that nobody foresaw ends the thread: what is served then is not recorded."""
+
+    def unforeseen():
+        raise ImportError("no such module")
+
+    assert service.health()["ready"]
+    service._records.put(unforeseen)
+    service._records._thread.join(5.0)
+    assert not service.health()["ready"]

@@ -11,7 +11,8 @@ import pytest
 from contracts.clock import DAY_US, Clock, now_us
 from contracts.record import RECORD_SCHEMA
 from features.workspace import Workspace
-from serving.records.archive import DECISIONS, PAGES, RecordArchive, RecordsDamaged
+from serving.records import codec
+from serving.records.archive import DECISIONS, KINDS, PAGES, RecordArchive, RecordsDamaged
 from serving.records.codec import record_digest, records_of, table_of, to_row
 from serving.records.keeping import RecordKeeper
 from serving.records.writer import RecordStore
@@ -275,6 +276,13 @@ def test_the_loss_of_a_process_that_lives_is_not_counted(tmp_path):
     assert second.lost == 0
     first.close()
     second.close()
+
+
+def test_lists_of_records_are_stored_in_the_type_of_their_column():
+    for kind in KINDS:
+        for field in kind.schema:
+            if pa.types.is_list(field.type) and not pa.types.is_string(field.type.value_type):
+                assert codec._dtype(field) == field.type.value_type.to_pandas_dtype()
 
 
 def test_kinds_name_their_columns():

@@ -6,25 +6,24 @@ from pathlib import Path
 from contracts.errors import InvalidInput, NotFound
 
 
-def check_files(folder: Path, names: list[str]) -> str | None:
-    """Hold files to `SHA256SUMS` in their folder or the one above; give a note where it is absent.
+def check_files(folder: Path, names: list[str]) -> list[str]:
+    """Hold files to `SHA256SUMS` in their folder or the one above; a note where it is absent.
 
     NotFound or InvalidInput names the file that is missing or differs.
     """
     for name in names:
         if not (folder / name).is_file():
-            msg = f"{folder} lacks {name}"
-            raise NotFound(msg, hint=f"this adapter reads {', '.join(names)}")
+            raise NotFound(f"{folder} lacks {name}", hint=f"this adapter reads {', '.join(names)}")
     sums = _read_sums(folder)
     if not sums:
-        return "no SHA256SUMS beside the files: they were not checked"
+        return ["no SHA256SUMS beside the files: they were not checked"]
     for name in names:
         expected = sums.get(name)
         with (folder / name).open("rb") as file:
             if expected is not None and file_digest(file, "sha256").hexdigest() != expected:
                 msg = f"{folder / name} differs from its checksum in SHA256SUMS"
                 raise InvalidInput(msg, hint="get the file again")
-    return None
+    return []
 
 
 def _read_sums(folder: Path) -> dict[str, str]:

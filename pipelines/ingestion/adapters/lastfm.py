@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from contracts.clock import now_us, to_us
 from pipelines.ingestion.adapters.checksums import check_files
-from pipelines.ingestion.adapters.movielens import first_times, timestamps
+from pipelines.ingestion.adapters.movielens import first_times
+from pipelines.ingestion.fields import nullable_times
 from pipelines.ingestion.rows import Kind, RowBatch, Source
 from pipelines.ingestion.sources import Dataset, batch_of
 from training.split import SplitConfig, cuts_in_time
@@ -37,18 +38,19 @@ _TAGS_IN_TEXT: Final = 10
 
 def open_dataset(folder: Path) -> Dataset:
     """Open the four files; NotFound or InvalidInput where one is missing or differs."""
-    note = check_files(folder, FILES)
+    notes = check_files(folder, FILES)
     tagged = np.loadtxt(folder / "user_taggedartists.dat", dtype=np.int64, skiprows=1)
     absurd = (tagged[:, 5] < _FIRST_YEAR) | (_times(tagged) > now_us())
     good = tagged[~absurd]
     events = _events(tagged, absurd)
     likes = events.columns["event_time"].cast(pa.int64()).to_numpy()
     likes = likes[likes >= to_us(datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC))]
+    first_cut = cuts_in_time(likes, "month", SplitConfig())[0]
     return Dataset(
         name="lastfm-social",
         adapter="lastfm",
         sources=[
-            Source(Kind.POSTS, "artists.dat", [_posts(folder, good, _first_cut(likes))]),
+            Source(Kind.POSTS, "artists.dat", [_posts(folder, good, first_cut)]),
             Source(Kind.FOLLOWS, "user_friends.dat", [_follows(folder)]),
             Source(Kind.EVENTS, "user_taggedartists.dat", [events]),
         ],
@@ -56,7 +58,7 @@ def open_dataset(folder: Path) -> Dataset:
         licence="HetRec 2011: non-commercial use",
         notes=[
             "only tags given before the split's first cut describe an artist (see the adapter)",
-            *([] if note is None else [note]),
+            *notes,
         ],
     )
 
@@ -90,13 +92,9 @@ def _events(tagged: np.ndarray, absurd: np.ndarray) -> RowBatch:
         "viewer_id": pa.array(tagged[rows, 0]).cast(pa.string()),
         "post_id": pa.array(tagged[rows, 1]).cast(pa.string()),
         "type": pa.array(["like"] * len(rows)),
-        "event_time": timestamps(times[rows]),
+        "event_time": nullable_times(times[rows]),
     }
     return batch_of(columns, (rows + 2).tolist())
-
-
-def _first_cut(times_us: np.ndarray) -> int:
-    return cuts_in_time(times_us, "month", SplitConfig())[0]
 
 
 def _posts(folder: Path, tagged: np.ndarray, cut_us: int) -> RowBatch:
@@ -123,7 +121,7 @@ def _posts(folder: Path, tagged: np.ndarray, cut_us: int) -> RowBatch:
         "post_id": [str(artist) for artist in artists],
         "text": texts,
         "topics": pa.array(topics, pa.list_(pa.string())),
-        "created": timestamps(first),
+        "created": nullable_times(first),
     }
     return batch_of(columns, range(2, len(artists) + 2))
 

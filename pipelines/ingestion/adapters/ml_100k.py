@@ -17,9 +17,9 @@ from pipelines.ingestion.adapters.movielens import (
     created_us,
     first_times,
     rating_events,
-    timestamps,
 )
 from pipelines.ingestion.csv_rows import CsvRows
+from pipelines.ingestion.fields import nullable_times
 from pipelines.ingestion.rows import Kind, RowBatch, Source
 from pipelines.ingestion.sources import Dataset, batch_of
 
@@ -28,7 +28,7 @@ FILES: Final = ["ml-100k.inter", "ml-100k.item", "ml-100k.user"]
 
 def open_dataset(folder: Path) -> Dataset:
     """Open the three files; NotFound or InvalidInput where one is missing or differs."""
-    note = check_files(folder, FILES)
+    notes = check_files(folder, FILES)
     ratings = _read(folder / "ml-100k.inter")
     movies = _read(folder / "ml-100k.item")
     people = _read(folder / "ml-100k.user")
@@ -42,7 +42,7 @@ def open_dataset(folder: Path) -> Dataset:
             Source(Kind.EVENTS, "ml-100k.inter", [_events(ratings)]),
         ],
         licence=LICENCE,
-        notes=[] if note is None else [note],
+        notes=notes,
     )
 
 
@@ -72,7 +72,7 @@ def _posts(movies: RowBatch, ratings: RowBatch) -> RowBatch:
         "post_id": movies.columns["item_id"],
         "text": movies.columns["movie_title"],
         "topics": pa.array(genres, pa.string()),
-        "created": timestamps(created_us(years, first)),
+        "created": nullable_times(created_us(years, first)),
     }
     return RowBatch(columns, movies.lines, movies.broken, 1.0)
 

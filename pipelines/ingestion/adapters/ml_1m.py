@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from contracts.clock import HOUR_US
 from pipelines.ingestion.adapters.checksums import check_files
-from pipelines.ingestion.adapters.movielens import LICENCE, created_us, first_times, timestamps
+from pipelines.ingestion.adapters.movielens import LICENCE, created_us, first_times
+from pipelines.ingestion.fields import nullable_times
 from pipelines.ingestion.rows import Kind, RowBatch, Source
 from pipelines.ingestion.sources import Dataset, batch_of
 
@@ -31,7 +32,7 @@ END_US: Final = 1_046_476_800_000_000
 
 def open_dataset(folder: Path) -> Dataset:
     """Open the five files; NotFound or InvalidInput where one is missing or differs."""
-    note = check_files(folder, FILES)
+    notes = check_files(folder, FILES)
     pairs = np.loadtxt(folder / "ml-1m.txt", dtype=np.int64)
     times = ordered_times(pairs[:, 0])
     return Dataset(
@@ -44,7 +45,7 @@ def open_dataset(folder: Path) -> Dataset:
         ],
         split="order",
         licence=LICENCE,
-        notes=["times are made from each person's order", *([] if note is None else [note])],
+        notes=["times are made from each person's order", *notes],
     )
 
 
@@ -95,7 +96,7 @@ def _posts(folder: Path, items: np.ndarray, times: np.ndarray) -> RowBatch:
         "post_id": ids,
         "text": titles,
         "topics": [record[2] for _, record in rows],
-        "created": timestamps(created_us([_year(title) for title in titles], first)),
+        "created": nullable_times(created_us([_year(title) for title in titles], first)),
     }
     return batch_of(columns, [line for line, _ in rows])
 
@@ -111,6 +112,6 @@ def _events(pairs: np.ndarray, times: np.ndarray) -> RowBatch:
         "viewer_id": pa.array(pairs[:, 0]).cast(pa.string()),
         "post_id": pa.array(pairs[:, 1]).cast(pa.string()),
         "type": pa.repeat(pa.scalar("click"), len(pairs)),
-        "event_time": timestamps(times),
+        "event_time": nullable_times(times),
     }
     return batch_of(columns, range(1, len(pairs) + 1))

@@ -31,11 +31,6 @@ def first_times(
     return np.where(first == np.iinfo(np.int64).max, times.min(), first)
 
 
-def timestamps(times: NDArray[np.int64]) -> pa.Array:
-    """Turn microseconds [n] into an Arrow column."""
-    return pa.array(times).cast(pa.timestamp("us", tz="UTC"))
-
-
 def rating_events(
     columns: Mapping[str, pa.Array], ratings: NDArray[np.float64], liked_from: float = 4.0
 ) -> tuple[dict[str, pa.Array], NDArray[np.int64]]:
