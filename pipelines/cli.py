@@ -28,6 +28,7 @@ _COMMANDS: Final = {
         "train": "train:train",
         "evaluate": "evaluate:evaluate",
         "recommend": "recommend:recommend",
+        "reproduce": "reproduce:reproduce",
         "publish": "publish:publish",
         "rollback": "publish:rollback",
         "mlflow": "mlflow:mlflow",

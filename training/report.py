@@ -27,10 +27,14 @@ def write_results(
     notes: Mapping[str, Any],
     costs: Sequence[StageCost] = (),
 ) -> None:
-    """Put one set's section into the file, in the place of its old one; sets in order of name."""
+    """Put one set's section into the file, in the place of its old one."""
+    put_section(path, rows[0].set, section(rows, ranker_metrics, notes, costs))
+
+
+def put_section(path: Path, name: str, text: str) -> None:
+    """Put a section under its heading's name, in the place of its old one; in order of name."""
     sections = _sections(path)
-    name = rows[0].set
-    sections[name] = section(rows, ranker_metrics, notes, costs)
+    sections[name] = text
     path.parent.mkdir(parents=True, exist_ok=True)
     body = "\n".join(sections[key] for key in sorted(sections))
     path.write_text(f"{HEAD}\n{body}", encoding="utf-8")
@@ -51,7 +55,7 @@ def section(
         f"{first.people} people tested, {day}. Protocol: {first.protocol}.",
     ]
     lines += ["", *(f"- {key}: {value}" for key, value in notes.items()), ""]
-    lines += _table(
+    lines += table(
         ["model", *_SHOWN, "NDCG@20 over popularity", "over best single"],
         [
             [
@@ -65,7 +69,7 @@ def section(
     )
     lines += ["", "Beyond accuracy, at 20; Recall@20 of slices:", ""]
     names = list(dict.fromkeys(s for row in rows for s in row.slices))
-    lines += _table(
+    lines += table(
         ["model", "coverage", "novelty (bits)", "popularity bias", "Gini", *names],
         [
             [
@@ -81,17 +85,17 @@ def section(
     )
     if ranker_metrics:
         lines += ["", "The ensemble ranker's predictions on the test:", ""]
-        lines += _table(["figure", "value"], [[k, f"{v:.4f}"] for k, v in ranker_metrics.items()])
+        lines += table(["figure", "value"], [[k, f"{v:.4f}"] for k, v in ranker_metrics.items()])
     if costs:
         lines += ["", "Cost:", ""]
-        lines += _table(
+        lines += table(
             ["stage", "seconds", "peak MB"],
             [[c.name, f"{c.seconds:.1f}", f"{c.peak_mb:.0f}"] for c in costs],
         )
     return "\n".join(lines) + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Write a Markdown table."""
     cells = [f"| {' | '.join(row)} |" for row in rows]
     return [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *cells]

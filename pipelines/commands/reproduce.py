@@ -1,0 +1,77 @@
+"""`headwater reproduce`: published protocols on public sets, ours beside their figures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contracts.settings import load_settings
+from models.base import TrainingContext
+from pipelines.console import AsJson, Reporter, Results
+from pipelines.reproduce import run_protocol, sets_here
+from training.protocols.report import comparison
+from training.protocols.run import ENSEMBLE, ProtocolResult
+from training.stages import StageClock
+
+
+def reproduce(
+    name: Annotated[
+        str, typer.Argument(metavar="SET", help="beauty, ciao, lastfm, ml-1m, or all.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="Folder that holds the sets' folders.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the training libraries.")] = 2,
+    results: Results = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a published protocol exactly: models, an ensemble chosen on validation, one test.
+
+    Prints our figures beside those of papers on the same split, with the difference.
+    """
+    report = Reporter(as_json)
+    folder = data or load_settings().data_dir
+    found = []
+    for chosen in sets_here(name, folder):
+        report.say(f"{chosen.name}: {chosen.protocol}", style="bold")
+        clock = StageClock(
+            begins=lambda stage: report.say(f"{stage} ..."),
+            done=lambda cost: report.say(f"  {cost.seconds:.1f} s, {cost.peak_mb:.0f} MB"),
+        )
+        with report.progress("people ranked") as advance:
+            context = TrainingContext(seed, threads)
+            result = run_protocol(chosen, folder, context, clock, results, advance)
+        head, rows = comparison(result)
+        report.table(f"{chosen.name}: {result.people:,} people tested", head, rows)
+        found.append(result)
+    report.finish(
+        {"ok": True, "sets": [_summary(result) for result in found], "seconds": report.seconds}
+    )
+
+
+def _summary(result: ProtocolResult) -> dict[str, object]:
+    return {
+        "set": result.set.name,
+        "people": result.people,
+        "weights": dict(result.blend.weights),
+        "rows": [
+            {
+                "model": row.model,
+                **{metric: value.mean for metric, value in row.metrics.items()},
+                "intervals": {metric: list(value) for metric, value in row.metrics.items()},
+                "seconds": row.seconds,
+                "cpu_seconds": row.cpu_seconds,
+                "peak_mb": row.peak_mb,
+            }
+            for row in result.rows
+        ],
+        "published": [
+            {"model": p.model, "source": p.source, **p.figures} for p in result.set.published
+        ],
+        "goal": dict(result.set.goal),
+        "reached": all(
+            row.metrics[metric].mean >= value
+            for row in result.rows
+            if row.model == ENSEMBLE
+            for metric, value in result.set.goal.items()
+        ),
+    }

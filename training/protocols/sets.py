@@ -1,0 +1,190 @@
+"""The published protocols that can be run: their files, members, constants, and known figures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from training.protocols.linear import LinearBank, LinearSequence
+from training.protocols.members import Als, Described, Ease, Friends, Member, Popular, Walk
+from training.protocols.network import Shape
+from training.protocols.readers import read_sequences, read_social
+from training.protocols.split import Split
+from training.protocols.transformer import Recipe, Transformer
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A figure of somebody else's model on the same split."""
+
+    model: str
+    source: str
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolSet:
+    """One public set with its protocol."""
+
+    name: str
+    folder: str
+    """Folder below the data folder."""
+    files: tuple[str, ...]
+    read: Callable[[Path], Split]
+    protocol: str
+    metrics: tuple[str, ...]
+    """What the source reports, in its order."""
+    cuts: tuple[int, ...]
+    """List lengths that the blend is chosen by."""
+    members: tuple[Member, ...]
+    pool: Mapping[str, int]
+    """Best items of these members that the blend is chosen on."""
+    start: Mapping[str, float]
+    """Where the choice of weights begins."""
+    published: Sequence[Published] = ()
+    goal: Mapping[str, float] = field(default_factory=dict)
+    validation_people: int = 4000
+    """Most people that the blend is chosen on."""
+
+
+_SOCIAL: Final = (
+    "SocialLGN's split; every item is ranked, what was trained on is left out; recall over all "
+    "test items, NDCG ideal over min(k, test items); chosen on 10 % held out of train"
+)
+_LEAVE_ONE_OUT: Final = (
+    "leave one out: the last action is the test, the one before it validation, known as input at "
+    "the test and never fitted on; every item is ranked, what the person acted on is left out"
+)
+
+LASTFM: Final = ProtocolSet(
+    name="lastfm",
+    folder="lastfm-social",
+    files=(
+        "train_set.txt", "test_set.txt", "trust.txt", "user_taggedartists.dat",
+        "userReindex.json", "itemReindex.json",
+    ),
+    read=read_social,
+    protocol=_SOCIAL + "; tags count where the person's pair with the artist is in train",
+    metrics=("recall@10", "ndcg@10", "recall@20", "ndcg@20"),
+    cuts=(10, 20),
+    members=(
+        Als("als", 128, 50.0, 10.0, seeds=3),
+        Als("als_small", 32, 30.0, 10.0, seeds=6),
+        Ease("ease_friends", 1.5, friends=0.3),
+        Friends("friends"),
+        Friends("friends_of_friends", hops=2),
+        Walk("walk"),
+        Described("content"),
+        Popular(),
+    ),
+    pool={"als": 120, "ease_friends": 120, "friends": 40},
+    start={"als": 2.0, "ease_friends": 1.0},
+    published=(
+        Published(
+            "SocialLGN", "Liao et al., 2022; as remembered, not verified",
+            {"recall@10": 0.203, "ndcg@10": 0.257},
+        ),
+    ),
+    goal={"recall@10": 0.215, "ndcg@10": 0.270, "recall@20": 0.295, "ndcg@20": 0.300},
+)  # fmt: skip
+
+CIAO: Final = ProtocolSet(
+    name="ciao",
+    folder="ciao-social",
+    files=("train_set.txt", "test_set.txt", "trust.txt"),
+    read=read_social,
+    protocol=_SOCIAL,
+    metrics=("recall@10", "ndcg@10", "recall@20", "ndcg@20"),
+    cuts=(10, 20),
+    members=(
+        Als("als", 128, 100.0, 20.0, iterations=12),
+        Als("als_small", 32, 30.0, 20.0, seeds=2, iterations=12),
+        Ease("ease", 3.0),
+        Popular(),
+    ),
+    pool={"als": 80, "als_small": 50, "ease": 80},
+    start={"als": 1.0, "als_small": 1.0, "ease": 1.0},
+    published=(
+        Published(
+            "SocialLGN", "Liao et al., 2022; as remembered, not verified",
+            {"recall@10": 0.043, "ndcg@10": 0.044},
+        ),
+    ),
+    goal={"recall@20": 0.068, "ndcg@20": 0.056},
+)  # fmt: skip
+
+_BEAUTY_NETWORK: Final = Recipe(
+    shape=Shape(dimensions=64, hidden=160, blocks=2, heads=2, window=20, dropout=0.4),
+    epochs=30.0,
+    tokens=2048,
+    sample=1024,
+    learning_rate=1e-3,
+    left_out=0.1,
+    average=0.998,
+    attributes=True,
+)
+
+BEAUTY: Final = ProtocolSet(
+    name="beauty",
+    folder="beauty",
+    files=("Beauty.txt", "Beauty_item2attributes.json"),
+    read=read_sequences,
+    protocol=_LEAVE_ONE_OUT,
+    metrics=("hr@10", "ndcg@10"),
+    cuts=(10,),
+    members=(
+        LinearSequence(),
+        Transformer(recipe=_BEAUTY_NETWORK),
+        Described("content", decay=0.8),
+        Popular(),
+    ),
+    pool={"transformer": 80, "linear_sequence": 80, "content": 40},
+    start={"transformer": 1.0, "linear_sequence": 0.6, "content": 0.4},
+    published=(
+        Published("eSASRec", "transformer_benchmark", {"hr@10": 0.0928, "ndcg@10": 0.0523}),
+        Published(
+            "SASRec, sampled softmax", "transformer_benchmark", {"hr@10": 0.0921, "ndcg@10": 0.0531}
+        ),
+        Published("S3Rec", "Zhou et al., CIKM 2020", {"hr@10": 0.0647, "ndcg@10": 0.0327}),
+        Published("SASRec", "as reported by S3Rec", {"hr@10": 0.0605, "ndcg@10": 0.0318}),
+    ),
+    goal={"hr@10": 0.104, "ndcg@10": 0.064},
+)
+
+_ML_1M_NETWORK: Final = Recipe(
+    shape=Shape(dimensions=64, hidden=160, blocks=2, heads=2, window=200, dropout=0.15),
+    epochs=24.0,
+    tokens=2048,
+    sample=1024,
+    learning_rate=2e-3,
+    left_out=0.05,
+    average=0.998,
+)
+
+ML_1M: Final = ProtocolSet(
+    name="ml-1m",
+    folder="ml-1m",
+    files=("ml-1m.txt",),
+    read=read_sequences,
+    protocol=_LEAVE_ONE_OUT,
+    metrics=("hr@10", "ndcg@10"),
+    cuts=(10,),
+    members=(
+        LinearBank(),
+        Transformer(recipe=_ML_1M_NETWORK),
+        Popular(),
+    ),
+    pool={"transformer": 100, "linear_bank": 100},
+    start={"transformer": 1.0, "linear_bank": 0.5},
+    published=(
+        Published(
+            "SASRec, softmax (RecTools)", "bert4rec_repro", {"hr@10": 0.3058, "ndcg@10": 0.1779}
+        ),
+        Published("gSASRec", "gSASRec-pytorch", {"hr@10": 0.3003, "ndcg@10": 0.1726}),
+        Published("BERT4Rec (RecTools)", "bert4rec_repro", {"hr@10": 0.2921, "ndcg@10": 0.1618}),
+        Published("SASRec", "bert4rec_repro", {"hr@10": 0.1993, "ndcg@10": 0.1078}),
+    ),
+    goal={"hr@10": 0.330, "ndcg@10": 0.195},
+)  # fmt: skip
+
+SETS: Final = {each.name: each for each in (BEAUTY, CIAO, LASTFM, ML_1M)}

@@ -1,0 +1,84 @@
+"""A published split: what models may learn, what is known when they are asked, what comes next."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from models.base import IntArray
+from training.dataset import Ragged
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One cut of a set; a list of items a person in every ragged field."""
+
+    name: str
+    n_items: int
+    learned: Ragged
+    """What models learn from, oldest first where the source has an order."""
+    asked: Ragged
+    """What is known at the moment of asking; never ranked again."""
+    targets: Ragged
+    friends: csr_array | None = None
+    """[people, people], 1 where the first trusts the second."""
+    described: IntArray | None = None
+    """[n, 3] of (person, item, attribute); a person of -1 is nobody in particular."""
+    validation: "Split | None" = None
+    """The same cut one step earlier, to choose on; None in a validation cut itself."""
+
+    @property
+    def n_people(self) -> int:
+        """Count the people."""
+        return len(self.learned.offsets) - 1
+
+    def matrix(self) -> csr_array:
+        """Spread what may be learned over [people, items], 1 where somebody acted."""
+        return binary(self.learned, self.n_items)
+
+
+def binary(lists: Ragged, n_items: int) -> csr_array:
+    """Spread lists over [len, n_items] as float32, each item counted once."""
+    ones = np.ones(len(lists.values), dtype=np.float32)
+    shape = (len(lists.offsets) - 1, n_items)
+    matrix = csr_array((ones, lists.values.astype(np.int32), lists.offsets), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def from_pairs(people: IntArray, items: IntArray, n_people: int) -> Ragged:
+    """Gather the items of each person from pairs in any order; pairs keep theirs."""
+    order = np.argsort(people, kind="stable")
+    counts = np.bincount(people, minlength=n_people)
+    return Ragged(items[order], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def hold_out(split: Split, share: float = 0.1, seed: int = 0) -> Split:
+    """Move a share of what each person acted on into the targets of a validation cut.
+
+    The expected number a person is exact: a fraction of an item is drawn for; one always stays.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    lists, counts = split.learned, split.learned.lengths
+    moved = (share * counts + generator.random(len(counts))).astype(np.int64)
+    moved = np.minimum(moved, np.maximum(counts - 1, 0))
+    order = np.lexsort((generator.random(len(lists.values)), lists.owners))
+    rank = np.arange(len(order)) - np.repeat(lists.offsets[:-1], counts)
+    out = np.zeros(len(order), dtype=bool)
+    out[order] = rank < np.repeat(moved, counts)
+    known = lists.keep(~out)
+    return replace(split, learned=known, asked=known, targets=lists.keep(out), validation=None)
+
+
+def leave_one_out(lists: Ragged) -> tuple[Ragged, Ragged, Ragged]:
+    """Cut each list of three items or more into (all but two, the second last, the last)."""
+    behind = np.repeat(lists.offsets[1:], lists.lengths) - np.arange(len(lists.values))  # 1: last
+    return lists.keep(behind > 2), lists.keep(behind == 2), lists.keep(behind == 1)
+
+
+def joined(first: Ragged, second: Ragged) -> Ragged:
+    """Append to each list of `first` the list of `second`."""
+    people = np.concatenate([first.owners, second.owners])
+    items = np.concatenate([first.values, second.values])
+    return from_pairs(people, items, len(first.offsets) - 1)
