@@ -25,6 +25,11 @@ _WHAT: Final = {
         "should have left. It stops where it breaks: p95 over 150 ms, errors over 0.1 %, or under "
         "95 % of the rate achieved."
     ),
+    "live_posts": (
+        "The same requests with ten times the posts: 900,000 that came after the bundle, encoded "
+        "from their content at the start, in nobody's history; both homes in one run "
+        "(`python -m benchmarks.latency --live`)."
+    ),
     "training": "From files to the first feed, each stage a process of its own.",
     "features": (
         "The point-in-time join and the feature reads of the request path, beside Feast on the "

@@ -11,8 +11,8 @@ from training.stages import StageCost
 
 HEAD: Final = """# Results
 
-Written by the program (`headwater train --results docs/results.md`, `headwater evaluate`); never by
-hand. Every figure is a mean over people, each person's value first, with the 95 % interval of a
+Written by the program (`headwater train --results docs/results.md`, `headwater evaluate`,
+`headwater reproduce`); never by hand. Every figure is a mean over people, each person's value first, with the 95 % interval of a
 paired bootstrap over people (1,000 resamples, seeded). All posts are ranked, those that a person
 has acted on are left out, nothing is sampled.
 """

@@ -43,9 +43,7 @@ def reproduce(
         head, rows = comparison(result)
         report.table(f"{chosen.name}: {result.people:,} people tested", head, rows)
         found.append(result)
-    report.finish(
-        {"ok": True, "sets": [_summary(result) for result in found], "seconds": report.seconds}
-    )
+    report.finish({"ok": True, "sets": [_summary(result) for result in found]})
 
 
 def _summary(result: ProtocolResult) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """One ensemble out of members: a weight each over standardised scores, chosen on validation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -65,7 +65,9 @@ class Pool:
     """The best items of several members for each person, with every member's score."""
 
     features: FloatArray
-    """[P, C, members]; -inf throughout on padding."""
+    """[P, C, members]; 0 on padding."""
+    there: BoolArray
+    """[P, C]: not padding."""
     hit: BoolArray
     """[P, C]: the item is a target."""
     wanted: IntArray
@@ -74,7 +76,7 @@ class Pool:
     def objective(self, weights: NDArray[np.float32], cuts: Sequence[int]) -> float:
         """Give the sum of mean recall and mean NDCG at each cut."""
         k = max(cuts)
-        values = np.where(np.isfinite(self.features[:, :, 0]), self.features @ weights, -np.inf)
+        values = np.where(self.there, self.features @ weights, -np.inf)
         best = top_k(values.astype(np.float32), k)
         found = np.take_along_axis(self.hit, np.maximum(best, 0), axis=1) & (best >= 0)
         gains = 1.0 / np.log2(np.arange(2, k + 2))
@@ -104,10 +106,11 @@ def pooled(
         columns = [np.take_along_axis(own, safe, axis=1) for own in scores.values()]
         own = np.stack(columns, axis=2)
         rows.append(picked)
-        features.append(np.where((picked >= 0)[:, :, None], own, -np.inf).astype(np.float32))
+        features.append(np.where((picked >= 0)[:, :, None], own, 0.0).astype(np.float32))
     items = np.concatenate(rows)
     targets = taken(split.targets, people)
-    return Pool(np.concatenate(features), hits(items, targets, split.n_items), targets.lengths)
+    hit = hits(items, targets, split.n_items)
+    return Pool(np.concatenate(features), items >= 0, hit, targets.lengths)
 
 
 def choose(
@@ -117,9 +120,8 @@ def choose(
 
     Gives the blend and its objective. Weights may be negative: popularity often is.
     """
-    there = np.isfinite(pool.features[:, :, 0])
-    scales = np.maximum(pool.features[there].std(axis=0), 1e-9)
-    scaled = Pool(pool.features / scales, pool.hit, pool.wanted)
+    scales = np.maximum(pool.features[pool.there].std(axis=0), 1e-9)
+    scaled = replace(pool, features=pool.features / scales)
     weights = np.array([start.get(name, 0.0) for name in names], dtype=np.float32)
     best = scaled.objective(weights, cuts)
     for step in _STEPS:

@@ -18,7 +18,7 @@ Scorer = Callable[[IntArray], FloatArray]
 """People [Q] to scores [Q, n_items]."""
 
 
-def tested(split: Split) -> IntArray:
+def people_with_targets(split: Split) -> IntArray:
     """Give the people who have a target, ascending."""
     return np.flatnonzero(split.targets.lengths).astype(np.int64)
 

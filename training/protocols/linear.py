@@ -101,6 +101,36 @@ def contexts(lists: Ragged, n_items: int, decay: float, newest: int) -> tuple[cs
 
 
 @dataclass(frozen=True, slots=True)
+class InverseScores:
+    """A decayed history times EASE's weights, -P / diag(P)."""
+
+    inverse: FloatArray
+    decay: float
+
+    def scores(self, split: Split, people: IntArray) -> FloatArray:
+        """See `Fitted`: any history can be asked."""
+        history = decayed(split, people, self.decay, 1000)
+        found: FloatArray = -(history @ self.inverse) / self.inverse.diagonal()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class DecayedEase:
+    """EASE (Steck, WWW 2019) through its items, asked with a history that fades."""
+
+    name: str = "ease_decayed"
+    ridge: float = 300.0
+    decay: float = 0.97
+
+    def fit(self, split: Split, context: TrainingContext) -> InverseScores:
+        """Invert the Gram matrix of items, [n, n]."""
+        matrix = split.matrix()
+        gram = csr_array(matrix.T @ matrix).toarray().astype(np.float64)
+        gram[np.diag_indices_from(gram)] += self.ridge
+        return InverseScores(inverted(gram, context.threads).astype(np.float32), self.decay)
+
+
+@dataclass(frozen=True, slots=True)
 class BankScores:
     """Histories decayed at several paces, side by side, times one map."""
 

@@ -147,7 +147,7 @@ class Ease:
             block = slice(start, start + _BLOCK)
             part = (across @ inverse[block].T).T
             share += np.asarray(scaled[block].multiply(part).sum(axis=0)).ravel()
-        weight = people**self.scale / np.maximum(1.0 - share, 1e-4)
+        weight = ridge * people**self.scale / np.maximum(1.0 - share, 1e-4)
         return KernelScores(inverse, across, weight.astype(np.float32))
 
 

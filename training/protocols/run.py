@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.base import FloatArray, IntArray, TrainingContext
 from training.intervals import Interval, bootstrap_means, interval
 from training.protocols.blend import Blend, choose, pooled
-from training.protocols.exam import Scorer, judged, ranked, tested
+from training.protocols.exam import Scorer, judged, people_with_targets, ranked
 from training.protocols.members import Fitted
 from training.protocols.sets import ProtocolSet
 from training.protocols.split import Split
@@ -62,7 +62,7 @@ def reproduce(
     costs = _Costs()
     early = dict(_fitted(chosen, validation, context, clock, costs))
     generator = np.random.Generator(np.random.PCG64(context.seed))
-    asked = generator.permutation(tested(validation))[: chosen.validation_people]
+    asked = generator.permutation(people_with_targets(validation))[: chosen.validation_people]
     with clock.stage("choose the blend"):
         pool = pooled(validation, early, np.sort(asked), chosen.pool)
         blend, reached = choose(pool, list(early), chosen.start, chosen.cuts)
@@ -71,7 +71,7 @@ def reproduce(
     else:
         early.clear()
         late = dict(_fitted(chosen, split, context, clock, costs))
-    people = tested(split)
+    people = people_with_targets(split)
     values: dict[str, Values] = {}
     for name, scorer in _scorers(late, blend, split):
         with clock.stage(f"test {name}"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from training.protocols.linear import LinearBank, LinearSequence
+from training.protocols.linear import DecayedEase, LinearBank, LinearSequence
 from training.protocols.members import Als, Described, Ease, Friends, Member, Popular, Walk
 from training.protocols.network import Shape
 from training.protocols.readers import read_sequences, read_social
@@ -171,6 +171,7 @@ ML_1M: Final = ProtocolSet(
     cuts=(10,),
     members=(
         LinearBank(),
+        DecayedEase(),
         Transformer(recipe=_ML_1M_NETWORK),
         Popular(),
     ),
