@@ -87,9 +87,7 @@ _BENTO = ["--ranker", "bentoml"]
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a small world, short rates")
-    parser.add_argument(
-        "--live", action="store_true", help="only: ten times the posts"
-    )
+    parser.add_argument("--live", action="store_true", help="only: ten times the posts")
     parser.add_argument("--only-feed", action="store_true", help="leave the comparisons out")
     return parser.parse_args()
 
