@@ -10,7 +10,7 @@ from models.base import Family, FloatArray, IntArray, ItemHistories, VectorModel
 from models.blend import RetrievalBlend
 from models.normalise import QuantileTable
 from training.metrics import top_k
-from training.scoring import Exam, Scorer, chunks
+from training.scoring import MOST_SCORES, Exam, Scorer, chunks
 
 Families = Mapping[Family, VectorModel]
 
@@ -37,7 +37,7 @@ def union_candidates(
 ) -> Candidates:
     """Take the `best` posts of each family and the scores of all families on their union."""
     rows, scores = [], []
-    for part in chunks(len(exam)):
+    for part in chunks(len(exam), exam.n_items):
         asked = exam.histories.take(part)
         raw = [families[family].score_all(asked) for family in Family]
         picked = distinct(
@@ -89,7 +89,12 @@ def pair_scores(
 def fit_normalisers(
     families: Families, histories: ItemHistories, sample: int = 500
 ) -> dict[Family, QuantileTable]:
-    """Fit a quantile table a family on raw scores of up to `sample` viewers and all posts."""
+    """Fit a quantile table a family on raw scores of up to `sample` viewers and all posts.
+
+    Fewer viewers where there are many posts: what is sorted is bounded.
+    """
+    n_items = len(next(iter(families.values())).item_vectors())
+    sample = max(1, min(sample, 4 * MOST_SCORES // max(n_items, 1)))
     step = max(1, len(histories) // sample)
     asked = histories.take(np.arange(0, len(histories), step, dtype=np.int64))
     return {family: QuantileTable.fit(model.score_all(asked)) for family, model in families.items()}

@@ -18,6 +18,9 @@ from training.metrics import (
 )
 
 CHUNK: Final = 512
+"""Most queries scored at a time."""
+MOST_SCORES: Final = 1 << 25
+"""Most scores held at a time: 128 MB in float32."""
 
 
 class Scorer(Protocol):
@@ -86,16 +89,17 @@ def exam_of(data: Dataset, queries: Queries, popularity: FloatArray) -> Exam:
     )
 
 
-def chunks(total: int) -> list[slice]:
-    """Cut 0..total into slices of at most `CHUNK`."""
-    return [slice(s, min(s + CHUNK, total)) for s in range(0, total, CHUNK)]
+def chunks(total: int, n_items: int = 1) -> list[slice]:
+    """Cut 0..total into slices of at most `CHUNK`, and of few where there are many items."""
+    size = max(1, min(CHUNK, MOST_SCORES // max(n_items, 1)))
+    return [slice(s, min(s + size, total)) for s in range(0, total, size)]
 
 
 def ranked_lists(exam: Exam, scorer: Scorer, k: int = LONGEST) -> IntArray:
     """Rank all items for each query and keep the k best, [Q, k]; -1 where fewer can be shown."""
     lists = [
         top_k(exam.mask(scorer.score_all(exam.histories.take(part)), part), k)
-        for part in chunks(len(exam))
+        for part in chunks(len(exam), exam.n_items)
     ]
     return np.concatenate(lists) if lists else np.empty((0, k), dtype=np.int64)
 

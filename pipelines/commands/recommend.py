@@ -125,7 +125,7 @@ def _top(scorer: Scorer, exam: Exam, k: int) -> tuple[IntArray, FloatArray]:
     """Rank all posts by a scorer: item rows [Q, k], -1 padded, and their scores."""
     best = np.full((len(exam), k), -1, dtype=np.int64)
     scores = np.full((len(exam), k), np.nan, dtype=np.float32)
-    for part in chunks(len(exam)):
+    for part in chunks(len(exam), exam.n_items):
         raw = exam.mask(scorer.score_all(exam.histories.take(part)), part)
         best[part] = top_k(raw, k)
         scores[part] = np.take_along_axis(raw, np.maximum(best[part], 0), axis=1)

@@ -20,6 +20,7 @@ from training.metrics import (
     ranking_metrics,
     top_k,
 )
+from training.scoring import chunks
 
 
 def ragged(lists: list[list[int]]) -> Ragged:
@@ -165,3 +166,12 @@ def test_calibration_error_by_hand() -> None:
     labels = np.array([False, False, True, False])
     assert calibration_error(labels, guess, bins=2) == pytest.approx(0.2, abs=1e-6)
     assert calibration_error(np.array([True]), np.array([1.0], np.float32)) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(
+    ("n_items", "size"), [(1, 512), (65_536, 512), (1 << 20, 32), (1 << 26, 1)]
+)
+def test_scores_held_at_a_time_are_bounded(n_items, size):
+    parts = chunks(1000, n_items)
+    assert [part.stop - part.start for part in parts[:-1]] == [size] * (len(parts) - 1)
+    assert sum(part.stop - part.start for part in parts) == 1000

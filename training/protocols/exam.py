@@ -57,10 +57,15 @@ def taken(lists: Ragged, people: IntArray) -> Ragged:
 def ranked(
     split: Split, people: IntArray, scorer: Scorer, done: Callable[[int], None] | None = None
 ) -> IntArray:
-    """Rank all items for people, the best `LONGEST` of each: [Q, LONGEST]."""
+    """Rank all items for people, the best `LONGEST` of each: [Q, LONGEST].
+
+    Equal scores stand in a seeded random order of items: item numbers may know who met them first.
+    """
     known, lists = Known(split), []
+    shuffled = np.random.Generator(np.random.PCG64(0)).permutation(split.n_items)
     for block in blocks(people):
-        lists.append(top_k(known.sink(scorer(block), block), LONGEST))
+        best = top_k(known.sink(scorer(block), block)[:, shuffled], LONGEST)
+        lists.append(np.where(best >= 0, shuffled[np.maximum(best, 0)], -1))
         if done is not None:
             done(len(block))
     return np.concatenate(lists)
