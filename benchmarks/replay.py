@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, sleep
@@ -35,6 +35,8 @@ from pipelines.console import Reporter
 from pipelines.ingestion.ingest import ingest, open_dataset
 from serving.bundles import CHAMPION_FILE, champion_folder
 from serving.opening import open_service
+from serving.records.archive import RecordArchive
+from serving.records.counts import lost_so_far
 from serving.records.keeping import RecordKeeper
 from serving.records.writer import RecordStore
 from serving.service import FeedService
@@ -108,7 +110,8 @@ def serve(home: Path, feeds: int) -> dict[str, Any]:
             bundles.add(service.health()["bundle_id"])
         with _serving(workspace) as service:
             world.serve(service, quarters[3])
-            lost = service.health()["records_lost"]
+    with closing(RecordArchive(home / "records")) as archive:
+        lost = lost_so_far(archive.database)
     return {
         "feeds_per_second": round(feeds / (perf_counter() - started), 1),
         "restarts": 2, "bundles": len(bundles), "events_between": world.events,

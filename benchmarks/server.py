@@ -45,7 +45,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    command: Sequence[str], port: int, ready: str, log: Path, limit_seconds: float = 600.0
+    command: Sequence[str], port: int, ready: str, log: Path, limit_seconds: float = 120.0
 ) -> Iterator[Server]:
     """Run a server for the length of the block; its output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)

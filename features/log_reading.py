@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import SchemaMismatch, Unavailable
 from contracts.events import LOG_SCHEMA, EventType
-from features.segments import Segment, integers_of, read_segment, sort_log, times_of
+from features.segments import Segment, integers_of, read_segment, sort_log
 from features.sqlite_rows import table_of
 
 Connection = sqlite3.Connection
@@ -103,7 +103,7 @@ def scan(snapshot: Snapshot, wanted: Wanted) -> pa.Table:
         (s.min_us, s.max_us, s) for s in snapshot.segments if _overlaps(s, wanted)
     ]
     if snapshot.outbox.num_rows:
-        times = times_of(snapshot.outbox, "event_time")
+        times = integers_of(snapshot.outbox, "event_time")
         pieces.append((int(times.min()), int(times.max()), None))
     pieces.sort(key=lambda piece: piece[:2])
     groups: list[pa.Table] = []
@@ -175,7 +175,7 @@ def _overlapping_groups(
 def _filtered(part: pa.Table, wanted: Wanted) -> pa.Table:
     keep = np.ones(part.num_rows, dtype=np.bool_)
     if wanted.start_us is not None or wanted.end_us is not None:
-        times = times_of(part, "event_time")
+        times = integers_of(part, "event_time")
         if wanted.start_us is not None:
             keep &= times >= wanted.start_us
         if wanted.end_us is not None:

@@ -36,13 +36,9 @@ def integers_of(table: pa.Table, column: str) -> NDArray[np.int64]:
     return values.astype(np.int64, copy=False)
 
 
-times_of: Final = integers_of
-"""The same, where a column holds times."""
-
-
 def sort_log(table: pa.Table) -> pa.Table:
     """Order log rows by event time, then by their place in the log."""
-    order = np.lexsort((integers_of(table, "seq"), times_of(table, "event_time")))
+    order = np.lexsort((integers_of(table, "seq"), integers_of(table, "event_time")))
     return table.take(pa.array(order))
 
 
@@ -53,7 +49,7 @@ def write_segments(root: Path, rows: pa.Table) -> list[Segment]:
     of its parts.
     """
     ordered = sort_log(rows)
-    months = times_of(ordered, "event_time").astype("datetime64[us]").astype("datetime64[M]")
+    months = integers_of(ordered, "event_time").astype("datetime64[us]").astype("datetime64[M]")
     starts = run_starts(months)
     ends = np.r_[starts[1:], len(months)]
     segments = [
@@ -66,7 +62,7 @@ def write_segments(root: Path, rows: pa.Table) -> list[Segment]:
 
 def _write_one(root: Path, month: str, rows: pa.Table) -> Segment:
     seqs = integers_of(rows, "seq")
-    times = times_of(rows, "event_time")
+    times = integers_of(rows, "event_time")
     low, high = int(seqs.min()), int(seqs.max())
     folder = root / f"month={month}"
     folder.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from contracts.errors import NotFound
 from features.catalog import Catalog
 from features.event_log import Appended, EventLog
 from features.identity import IdMap
-from features.segments import integers_of, times_of
+from features.segments import integers_of
 from features.storage import Database, WriterLock, check_layout
 
 _BULK_VERSION: Final = "bulk_version"
@@ -158,4 +158,4 @@ class Workspace:
 def _batch_time(events: pa.Table | None) -> int:
     if events is None or events.num_rows == 0:
         return now_us()
-    return int(times_of(events, "event_time").max())
+    return int(integers_of(events, "event_time").max())

@@ -24,7 +24,7 @@ _NUMBERS: Final[Mapping[str, tuple[type[GaugeMetricFamily | CounterMetricFamily]
     "posts": (GaugeMetricFamily, "Posts that can be ranked."),
     "people": (GaugeMetricFamily, "People that are known."),
     "records_written": (CounterMetricFamily, "Decision records that are stored."),
-    "records_lost_here": (
+    "records_lost": (
         CounterMetricFamily,
         "Decision records dropped, or found lost after a crash, by this process.",
     ),
@@ -49,8 +49,7 @@ class FeedHealthCollector(Collector):
         for name, (kind, text) in _NUMBERS.items():
             value = health.get(name)
             if isinstance(value, int | float):
-                word = name.removesuffix("_here")
-                yield kind(f"headwater_{word}", text, value=float(value))
+                yield kind(f"headwater_{name}", text, value=float(value))
         yields = health.get("source_yield")
         yield _counter(
             "source_candidates", "Candidates that each source gave.", "source",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from contracts.clock import DAY_US
 from contracts.events import POSITIVE_ACTIONS, EventType
-from features.segments import times_of
+from features.segments import integers_of
 
 _SHOWN = (EventType.SERVED, EventType.IMPRESSION, EventType.VIEW)
 
@@ -124,7 +124,7 @@ def _of_times(facts: Facts) -> Iterator[tuple[str, str]]:
 def _of_follows(facts: Facts) -> Iterator[tuple[str, str]]:
     if not facts.follows.num_rows:
         yield "no_follows", "There are no follows: nothing can come from followed authors."
-    elif _share(times_of(facts.follows, "since") == 0) >= 0.5:
+    elif _share(integers_of(facts.follows, "since") == 0) >= 0.5:
         yield (
             "undated_follows",
             "Follows have no time: they count as older than all events, so training may see "

@@ -11,7 +11,7 @@ from typing import Any, Final
 from contracts.clock import DAY_US, SECOND_US, Clock, now_us
 from contracts.errors import Conflict, Unavailable
 from features.materialize import materialize
-from features.segments import times_of
+from features.segments import integers_of
 from features.store import open_store
 from features.workspace import Workspace
 from pipelines import worked_example
@@ -104,7 +104,7 @@ def clock_offset_seconds(workspace: Workspace) -> int:
 
     0 where the log ends within the last two days.
     """
-    times = times_of(workspace.log.scan(columns=["event_time"]), "event_time")
+    times = integers_of(workspace.log.scan(columns=["event_time"]), "event_time")
     last_us = int(times.max()) if len(times) else now_us()
     behind_us = now_us() - last_us
     return 0 if abs(behind_us) < _FRESH_DAYS * DAY_US else -(behind_us // SECOND_US)

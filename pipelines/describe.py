@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from contracts.clock import DAY_US, to_datetime
 from contracts.events import NEEDS_POST, POSITIVE_ACTIONS, EventType
-from features.segments import integers_of, times_of
+from features.segments import integers_of
 from features.workspace import Workspace
 from pipelines.data_warnings import Facts, Warned, warnings_of
 
@@ -52,7 +52,7 @@ def describe(workspace: Workspace) -> Description:
     """Describe people, posts, follows and events, and warn about what will hurt."""
     events = workspace.log.scan(columns=_COLUMNS)
     posts = workspace.catalog.posts(include_deleted=False)
-    types, times = integers_of(events, "type"), times_of(events, "event_time")
+    types, times = integers_of(events, "type"), integers_of(events, "event_time")
     positive = np.isin(types, [int(t) for t in POSITIVE_ACTIONS])
     viewers = integers_of(events, "viewer_id")[positive]
     acted_on = events.column("post_id").fill_null(-1).to_numpy()[positive]
@@ -131,5 +131,5 @@ def _early_events(events: pa.Table, posts: pa.Table, types: Counts) -> int:
     """Count events on a post that lie before the post's creation."""
     ids, universe = events.column("post_id").fill_null(-1).to_numpy(), integers_of(posts, "post_id")
     known = np.isin(types, [int(t) for t in NEEDS_POST]) & np.isin(ids, universe)
-    created = times_of(posts, "created")[np.searchsorted(universe, ids[known])]
-    return int((times_of(events, "event_time")[known] < created).sum())
+    created = integers_of(posts, "created")[np.searchsorted(universe, ids[known])]
+    return int((integers_of(events, "event_time")[known] < created).sum())

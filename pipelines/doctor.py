@@ -20,7 +20,7 @@ from contracts.errors import HeadwaterError, NotFound
 from contracts.funnel import FunnelReport
 from contracts.record import RECORD_SCHEMA
 from contracts.settings import Settings
-from features.segments import times_of
+from features.segments import integers_of
 from features.views import FEATURE_HASH
 from features.workspace import Workspace
 from models.bundle import Bundle
@@ -145,7 +145,7 @@ def _with_log(seen: Observed, workspace: Workspace, now_us: int) -> Observed:
     """Compare log, bundle and checkpoint; only events later than the bundle's are read."""
     last_seq, learned_us = workspace.log.last_seq, _learned_us(workspace.home)
     later = workspace.log.scan(start_us=learned_us, columns=("event_time",))
-    newest = int(times_of(later, "event_time")[-1]) if later.num_rows else learned_us
+    newest = int(integers_of(later, "event_time")[-1]) if later.num_rows else learned_us
     return replace(
         seen,
         log_events=last_seq,

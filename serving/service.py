@@ -229,7 +229,6 @@ class FeedService:
             "ranker_healthy": champion.ranker.healthy(),
             "records_written": self._records.written,
             "records_lost": self._records.lost,
-            "records_lost_here": self._records.lost_here,
             "open_breakers": list(champion.pipeline.open_breakers),
             "funnel": self._funnel.report(champion, self._follower.applied_seq).model_dump(),
             "source_yield": {str(name): int(rows) for name, rows in self._yield.items()},

@@ -11,7 +11,7 @@ from contracts.ids import UNKNOWN_ID, Namespace
 from contracts.tables import BLOCKS_SCHEMA, FOLLOWS_SCHEMA
 from features.catalog import Catalog
 from features.identity import event_ids_of
-from features.segments import integers_of, times_of
+from features.segments import integers_of
 from features.workspace import Workspace
 from pipelines.ingestion.event_keys import made_event_ids
 from pipelines.ingestion.fields import (
@@ -149,7 +149,7 @@ def _apply_to_catalog(catalog: Catalog, events: pa.Table) -> None:
             catalog.set_blocks(pa.table(columns, schema=BLOCKS_SCHEMA))
     deleted = events.filter(pa.array(types == EventType.POST_DELETED))
     if deleted.num_rows:
-        at_us = int(times_of(deleted, "event_time").max())
+        at_us = int(integers_of(deleted, "event_time").max())
         catalog.delete_posts(integers_of(deleted, "post_id"), at_us)
     erased = events.filter(pa.array(types == EventType.PERSON_ERASED))
     if erased.num_rows:
@@ -164,7 +164,7 @@ def _last_of_pairs(
     if not mask.any():
         return None
     chosen = events.filter(pa.array(mask))
-    times = times_of(chosen, "event_time")
+    times = integers_of(chosen, "event_time")
     pairs = np.stack((integers_of(chosen, "viewer_id"), integers_of(chosen, "target_id")), axis=1)
     # Newest first, so that the first of each pair is its last event.
     newest = np.lexsort((np.arange(len(times)), times))[::-1]

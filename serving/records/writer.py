@@ -19,7 +19,7 @@ import structlog
 from contracts.errors import HeadwaterError
 from serving.records.archive import DECISIONS, KINDS, PAGES, Kind, RecordArchive
 from serving.records.codec import Record, records_of, to_row
-from serving.records.counts import DueCount, lost_so_far, note_written, settle, settle_dead
+from serving.records.counts import DueCount, note_written, settle, settle_dead
 
 _FLUSH_SECONDS: Final = 0.5
 _MOST_WAITING: Final = 5_000
@@ -49,7 +49,6 @@ class RecordStore:
     def __init__(self, folder: Path) -> None:
         self.archive: Final = RecordArchive(folder)
         self._found_lost = settle_dead(folder, self.archive.database)
-        self._lost_before = lost_so_far(self.archive.database)
         self._count = DueCount(folder)
         self._dropped = 0
         self._queue: SimpleQueue[_Due | None] = SimpleQueue()
@@ -66,12 +65,10 @@ class RecordStore:
 
     @property
     def lost(self) -> int:
-        """Count the records and pages that were served and never written, ever."""
-        return self._lost_before + self._dropped
+        """Count the records and pages that this process dropped, or found lost after a crash.
 
-    @property
-    def lost_here(self) -> int:
-        """Count those that this process dropped, or found lost: each loss in one process alone."""
+        Each loss counts in one process alone; `lost_so_far` gives all of a home.
+        """
         return self._found_lost + self._dropped
 
     def put(self, make: Callable[[], Mapping[str, Any]], kind: Kind = DECISIONS) -> None:

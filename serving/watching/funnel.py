@@ -8,7 +8,7 @@ import pyarrow as pa
 from contracts.clock import SECOND_US, Clock
 from contracts.funnel import FunnelReport
 from features.event_log import EventLog
-from features.segments import times_of
+from features.segments import integers_of
 from serving.candidates import POST_ID, PROBABILITIES
 from serving.lineup import Ranking, RankingBuilder
 from serving.pipeline import Ranked
@@ -59,7 +59,7 @@ class Funnel:
 
     def observe(self, events: pa.Table) -> None:
         """Take events (LOG_SCHEMA) that were just applied."""
-        newest = int(times_of(events, "event_time").max())
+        newest = int(integers_of(events, "event_time").max())
         self._newest_us = max(newest, self._newest_us or newest)
         self._applied_at = monotonic()
         self._calibration.observe(events)
@@ -86,5 +86,5 @@ class Funnel:
         waiting = self._log.tail(applied_seq, 1)
         if not waiting.num_rows:
             return 0.0
-        age = self._clock.now_us() - int(times_of(waiting, "known_time")[0])
+        age = self._clock.now_us() - int(integers_of(waiting, "known_time")[0])
         return max(0.0, min(age / SECOND_US, monotonic() - self._applied_at))

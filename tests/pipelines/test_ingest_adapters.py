@@ -13,7 +13,7 @@ from contracts.clock import HOUR_US
 from contracts.errors import InvalidInput, NotFound
 from contracts.ids import Namespace
 from contracts.settings import load_settings
-from features.segments import integers_of, times_of
+from features.segments import integers_of
 from features.workspace import Workspace
 from pipelines.console import Reporter
 from pipelines.ingestion.adapters.ml_1m import END_US, ordered_times
@@ -73,7 +73,7 @@ def test_no_event_comes_before_its_post(ingested: Callable[[str], Ingested], nam
     events = workspace.log.scan(columns=["post_id", "event_time"])
     posts = workspace.catalog.posts()
     places = np.searchsorted(integers_of(posts, "post_id"), integers_of(events, "post_id"))
-    assert (times_of(posts, "created")[places] <= times_of(events, "event_time")).all()
+    assert (integers_of(posts, "created")[places] <= integers_of(events, "event_time")).all()
 
 
 def test_ml_1m_keeps_the_order_and_ends_together(ingested: Callable[[str], Ingested]):
@@ -87,7 +87,7 @@ def test_ml_1m_keeps_the_order_and_ends_together(ingested: Callable[[str], Inges
     lines = (data_folder("ml-1m") / "ml-1m.txt").read_text().splitlines()
     order = [line.split()[1] for line in lines if line.startswith("1 ")]
     assert workspace.ids.external(Namespace.POST, mine) == order
-    last = times_of(events, "event_time") == END_US
+    last = integers_of(events, "event_time") == END_US
     assert last.sum() == 6_040
 
 
@@ -105,7 +105,7 @@ def test_lastfm_has_friends_months_and_rejects(ingested: Callable[[str], Ingeste
     assert len(follows) == 25_434
     assert all((b, a) in follows for a, b in follows)
     events = workspace.log.scan(columns=["viewer_id", "post_id", "event_time"])
-    months = times_of(events, "event_time").astype("datetime64[us]").astype("datetime64[M]")
+    months = integers_of(events, "event_time").astype("datetime64[us]").astype("datetime64[M]")
     keys = np.stack(
         (
             integers_of(events, "viewer_id"),
@@ -142,10 +142,10 @@ def test_lastfm_describes_artists_by_what_was_known_before_the_cut(
     ingested: Callable[[str], Ingested],
 ):
     workspace, _, _ = ingested("lastfm-social")
-    liked = times_of(workspace.log.scan(columns=["event_time"]), "event_time")
+    liked = integers_of(workspace.log.scan(columns=["event_time"]), "event_time")
     cut_us, _ = cuts_in_time(liked, "month", SplitConfig())
     posts = workspace.catalog.posts()
-    late = times_of(posts, "created") >= cut_us
+    late = integers_of(posts, "created") >= cut_us
     topics = pc.list_value_length(posts["topics"]).to_numpy()
     assert late.sum() > 100
     assert topics[late].max() == 0

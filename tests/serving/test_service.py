@@ -126,6 +126,15 @@ def create_post(workspace, text, topic=None, author=None):
     return post, done.last_seq
 
 
+@pytest.mark.parametrize("kind", [EventType.IMPRESSION, EventType.VIEW])
+def test_one_impression_or_view_takes_a_post_out_of_the_next_feed(workspace, service, kind):
+    viewer = viewers(workspace)[0]
+    post = ids(service.open(query(viewer, feed_id=1)))[0]
+    done = workspace.log.append(event(viewer, post, kind, 1))
+    assert service.wait_applied(done.last_seq, 5.0)
+    assert service.rank(query(viewer, feed_id=2), np.array([post])).removed == {post: "seen"}
+
+
 def test_a_like_is_in_the_history_within_a_second(workspace, service):
     viewer = viewers(workspace)[0]
     post = ids(service.open(query(viewer, feed_id=1)))[3]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from models.base import FloatArray, IntArray
-from training.dataset import Ragged
+from training.dataset import Ragged, spread
 from training.metrics import LONGEST, hits, ranking_metrics, top_k
 from training.protocols.split import Split, binary
 
@@ -48,24 +48,17 @@ class Known:
 
 def taken(lists: Ragged, people: IntArray) -> Ragged:
     """Pick the lists of some people."""
-    lengths = lists.lengths[people]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-    return Ragged(lists.values[np.repeat(lists.offsets[people], lengths) + within], offsets)
+    index = spread(lists.offsets[people], lists.offsets[people + 1])
+    return Ragged(lists.values[index.values], index.offsets)
 
 
 def ranked(
     split: Split, people: IntArray, scorer: Scorer, done: Callable[[int], None] | None = None
 ) -> IntArray:
-    """Rank all items for people, the best `LONGEST` of each: [Q, LONGEST].
-
-    Equal scores stand in a seeded random order of items: item numbers may know who met them first.
-    """
+    """Rank all items for people, the best `LONGEST` of each: [Q, LONGEST]; ties by item number."""
     known, lists = Known(split), []
-    shuffled = np.random.Generator(np.random.PCG64(0)).permutation(split.n_items)
     for block in blocks(people):
-        best = top_k(known.sink(scorer(block), block)[:, shuffled], LONGEST)
-        lists.append(np.where(best >= 0, shuffled[np.maximum(best, 0)], -1))
+        lists.append(top_k(known.sink(scorer(block), block), LONGEST))
         if done is not None:
             done(len(block))
     return np.concatenate(lists)

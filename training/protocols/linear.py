@@ -9,6 +9,7 @@ from models.base import FloatArray, IntArray, TrainingContext
 from training.dataset import Ragged
 from training.protocols.members import (
     decayed,
+    decayed_rows,
     inverted,
     item_people,
     row_normalised,
@@ -85,18 +86,12 @@ def contexts(lists: Ragged, n_items: int, decay: float, newest: int) -> tuple[cs
 
     Both [places, n_items].
     """
-    offsets, lengths = lists.offsets[:-1], lists.lengths
-    place = np.arange(len(lists.values)) - np.repeat(offsets, lengths)
-    target = np.flatnonzero(place > 0)
-    before = np.minimum(place[target], newest)
-    bounds = np.concatenate([[0], np.cumsum(before)])
-    age = np.arange(bounds[-1]) - np.repeat(bounds[:-1], before)
-    source = lists.values[np.repeat(target - 1, before) - age].astype(np.int32)
-    shape = (len(target), n_items)
-    inputs = csr_array(((decay**age).astype(np.float32), source, bounds), shape=shape)
-    inputs.sum_duplicates()
+    first = np.repeat(lists.offsets[:-1], lists.lengths)
+    target = np.flatnonzero(np.arange(len(lists.values)) > first)
+    inputs = decayed_rows(lists, np.maximum(first[target], target - newest), target, decay, n_items)
     ones = np.ones(len(target), dtype=np.float32)
     wanted = lists.values[target].astype(np.int32)
+    shape = (len(target), n_items)
     return inputs, csr_array((ones, wanted, np.arange(len(target) + 1)), shape=shape)
 
 

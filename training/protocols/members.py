@@ -12,6 +12,7 @@ from scipy.sparse import csr_array, csr_matrix, diags_array, eye_array
 from threadpoolctl import threadpool_limits
 
 from models.base import FloatArray, IntArray, TrainingContext
+from training.dataset import Ragged, spread
 from training.loop import torch_run
 from training.protocols.split import Split
 
@@ -39,11 +40,17 @@ class Member(Protocol):
         ...
 
 
-def row_normalised(matrix: csr_array, power: float = 1.0) -> csr_array:
-    """Divide each row by its sum to a power; empty rows stay."""
+def row_normalised(matrix: csr_array) -> csr_array:
+    """Divide each row by its sum; empty rows stay."""
     total = np.asarray(matrix.sum(axis=1)).ravel()
-    weight = np.where(total > 0, np.maximum(total, 1e-12) ** -power, 0.0)
+    weight = np.where(total > 0, 1.0 / np.maximum(total, 1e-12), 0.0)
     return csr_array(diags_array(weight.astype(np.float32)) @ matrix)
+
+
+def unit_rows(matrix: csr_array) -> csr_array:
+    """Scale each row to length 1; empty rows stay."""
+    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    return csr_array(diags_array(1.0 / np.maximum(length, 1e-9)) @ matrix).astype(np.float32)
 
 
 def item_people(matrix: csr_array) -> FloatArray:
@@ -265,14 +272,13 @@ class Profiles:
     attributes: csr_array
     """[items, attributes], rows of length 1."""
     decay: float
+    newest: int
 
     def scores(self, split: Split, people: IntArray) -> FloatArray:
         """See `Fitted`: the cosine of the mean attributes of a history with each item's."""
-        history = decayed(split, people, self.decay, 1000 if self.decay == 1.0 else 20)
-        profile = history @ self.attributes
-        length = np.sqrt(np.asarray(profile.multiply(profile).sum(axis=1)).ravel())
-        unit = csr_array(diags_array(1.0 / np.maximum(length, 1e-9)) @ profile)
-        cosine: FloatArray = (unit @ self.attributes.T).toarray().astype(np.float32)
+        history = decayed(split, people, self.decay, self.newest)
+        profile = unit_rows(csr_array(history @ self.attributes))
+        cosine: FloatArray = (profile @ self.attributes.T).toarray()
         return cosine
 
 
@@ -282,6 +288,8 @@ class Described:
 
     name: str = "content"
     decay: float = 1.0
+    """Weight of an item a place further back."""
+    newest: int = 1000
     fewest: int = 2
     """Items that an attribute must describe."""
 
@@ -303,22 +311,25 @@ class Described:
         )
         counts.data = np.log1p(counts.data)
         weighed = csr_array(counts @ diags_array(rarity.astype(np.float32)))
-        length = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1)).ravel())
-        unit = csr_array(diags_array(1.0 / np.maximum(length, 1e-9)) @ weighed)
-        return Profiles(unit.astype(np.float32), self.decay)
+        return Profiles(unit_rows(weighed), self.decay, self.newest)
 
 
 def decayed(split: Split, people: IntArray, decay: float, newest: int) -> csr_array:
     """Weigh each history by decay^age, age 0 the newest, of up to `newest` items: [Q, n_items]."""
     lists = split.asked
-    lengths = lists.lengths[people]
-    taken = np.minimum(lengths, newest)
-    offsets = np.concatenate([[0], np.cumsum(taken)])
-    age = np.arange(offsets[-1]) - np.repeat(offsets[:-1], taken)
-    values = lists.values[np.repeat(lists.offsets[people + 1] - 1, taken) - age]
-    weights = (decay**age).astype(np.float32)
-    matrix = csr_array(
-        (weights, values.astype(np.int32), offsets), shape=(len(people), split.n_items)
-    )
+    stops = lists.offsets[people + 1]
+    return decayed_rows(lists, np.maximum(lists.offsets[people], stops - newest), stops, decay,
+                        split.n_items)  # fmt: skip
+
+
+def decayed_rows(
+    lists: Ragged, starts: IntArray, stops: IntArray, decay: float, n_items: int
+) -> csr_array:
+    """Weigh values [start, stop) of a list by decay^age, age 0 the last: [len(starts), n_items]."""
+    index = spread(starts, stops)
+    age = np.repeat(stops - 1, index.lengths) - index.values
+    items = lists.values[index.values].astype(np.int32)
+    shape = (len(starts), n_items)
+    matrix = csr_array(((decay**age).astype(np.float32), items, index.offsets), shape=shape)
     matrix.sum_duplicates()
     return matrix

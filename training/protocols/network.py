@@ -81,14 +81,15 @@ class SequenceNetwork(nn.Module):
 
     bias: Tensor
     gap: Tensor
+    attributes: Tensor | None
 
     def __init__(self, n_items: int, shape: Shape, attributes: Tensor | None = None) -> None:
         super().__init__()
         self.shape = shape
         self.items = nn.Embedding(n_items + 1, shape.dimensions)
         nn.init.normal_(self.items.weight, std=0.05)
-        self.attributes = attributes
-        """Sparse [n_items + 1, kinds], rows adding up to the root of their length."""
+        # Sparse [n_items + 1, kinds], rows adding up to the root of their length.
+        self.register_buffer("attributes", attributes, persistent=False)
         if attributes is not None:
             self.kinds = nn.Parameter(0.05 * torch.randn(attributes.shape[1], shape.dimensions))
         self.drop = nn.Dropout(shape.dropout)

@@ -1,6 +1,7 @@
 """Reads the files of published splits, each as its source cut it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,6 @@ from models.base import IntArray
 from training.protocols.split import Split, from_pairs, hold_out, joined, leave_one_out
 
 
-def read_lightgcn(folder: Path) -> Split:
-    """Read `train.txt` and `test.txt`, a line a person: the person, then items (LightGCN)."""
-    train, test = _lines(folder / "train.txt"), _lines(folder / "test.txt")
-    return _given(folder.name, train, test)
-
-
 def read_social(folder: Path) -> Split:
     """Read `train_set.txt`, `test_set.txt` and `trust.txt`, pairs under a head (SocialLGN)."""
     train, test = _pairs(folder / "train_set.txt"), _pairs(folder / "test_set.txt")
@@ -25,16 +20,20 @@ def read_social(folder: Path) -> Split:
     ones = np.ones(len(trust), dtype=np.float32)
     friends = csr_array((ones, (trust[:, 0], trust[:, 1])), shape=(people, people))
     friends.data[:] = 1.0
-    return _given(folder.name, train, test, friends, _tags(folder))
+    n_items = int(max(train[:, 1].max(), test[:, 1].max())) + 1
+    known = from_pairs(train[:, 0], train[:, 1], people)
+    targets = from_pairs(test[:, 0], test[:, 1], people)
+    split = Split(folder.name, n_items, known, known, targets, friends, _tags(folder))
+    return replace(split, validation=hold_out(split))
 
 
-def read_sequences(folder: Path) -> Split:
-    """Read one file of everybody's actions in time order: leave one out (SASRec, S3Rec).
+def read_sequences(folder: Path, file: str) -> Split:
+    """Read a file of everybody's actions in time order: leave one out (SASRec, S3Rec).
 
     Either a line a pair (`ml-1m.txt`) or a line a person (`Beauty.txt`, with its attributes).
     Models learn from all but the last two of each person; the second last is known at the test.
     """
-    path = next(iter(sorted([*folder.glob("ml-1m.txt"), *folder.glob("Beauty.txt")])))
+    path = folder / file
     pairs = _lines(path) - 1
     n_people, n_items = (pairs.max(axis=0) + 1).tolist()
     whole = from_pairs(pairs[:, 0], pairs[:, 1], n_people)
@@ -43,24 +42,6 @@ def read_sequences(folder: Path) -> Split:
     first = Split(folder.name, n_items, learned, learned, before, None, described)
     asked = joined(learned, before)
     return Split(folder.name, n_items, learned, asked, last, None, described, first)
-
-
-def _given(
-    name: str,
-    train: IntArray,
-    test: IntArray,
-    friends: csr_array | None = None,
-    described: IntArray | None = None,
-) -> Split:
-    """Make the split of a source that gives train and test; validation is held out of train."""
-    people = int(max(train[:, 0].max(), test[:, 0].max())) + 1
-    if friends is not None:
-        people = max(people, friends.shape[0])
-    n_items = int(max(train[:, 1].max(), test[:, 1].max())) + 1
-    known = from_pairs(train[:, 0], train[:, 1], people)
-    targets = from_pairs(test[:, 0], test[:, 1], people)
-    split = Split(name, n_items, known, known, targets, friends, described)
-    return Split(name, n_items, known, known, targets, friends, described, hold_out(split))
 
 
 def _lines(path: Path) -> IntArray:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import process_time
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,10 @@ from training.protocols.blend import Blend, choose, pooled
 from training.protocols.exam import Scorer, judged, people_with_targets, ranked
 from training.protocols.members import Fitted
 from training.protocols.sets import ProtocolSet
-from training.protocols.split import Split
+from training.protocols.split import Split, renumbered
 from training.stages import StageClock
 
-ENSEMBLE = "ensemble"
+ENSEMBLE: Final = "ensemble"
 
 Values = Mapping[str, NDArray[np.float64]]
 
@@ -31,7 +32,7 @@ class ProtocolRow:
     over_best_single: Interval | None
     """The ensemble's last metric less that of the best member; paired over people."""
     seconds: float
-    """Wall time of the last fit; of the ensemble, of everything, validation included."""
+    """Wall time of the last fit; of the ensemble, of all fits, those for validation too."""
     cpu_seconds: float
     peak_mb: float
 
@@ -56,10 +57,11 @@ def reproduce(
     done: Callable[[int], None] | None = None,
 ) -> ProtocolResult:
     """Run a protocol whole; `done(people)` is told as each model's test lists are ranked."""
+    split = renumbered(split)
     validation = split.validation
     if validation is None:
         raise ValueError(f"{split.name} has no validation cut")
-    costs = _Costs()
+    costs: list[_Cost] = []
     early = dict(_fitted(chosen, validation, context, clock, costs))
     generator = np.random.Generator(np.random.PCG64(context.seed))
     asked = generator.permutation(people_with_targets(validation))[: chosen.validation_people]
@@ -81,29 +83,26 @@ def reproduce(
     return ProtocolResult(chosen, len(people), rows, blend, reached)
 
 
-class _Costs(dict[str, tuple[float, float, float]]):
-    """Model -> wall seconds, CPU seconds, peak MB of its last fit; and their sums."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wall, self.cpu, self.peak = 0.0, 0.0, 0.0
-
-    def note(self, name: str, wall: float, cpu: float, peak: float) -> None:
-        self[name] = (wall, cpu, peak)
-        self.wall += wall
-        self.cpu += cpu
-        self.peak = max(self.peak, peak)
+class _Cost(NamedTuple):
+    model: str
+    wall: float
+    cpu: float
+    peak_mb: float
 
 
 def _fitted(
-    chosen: ProtocolSet, split: Split, context: TrainingContext, clock: StageClock, costs: _Costs
+    chosen: ProtocolSet,
+    split: Split,
+    context: TrainingContext,
+    clock: StageClock,
+    costs: list[_Cost],
 ) -> Iterator[tuple[str, Fitted]]:
     for member in chosen.members:
         began = process_time()
         with clock.stage(f"fit {member.name}"):
             fitted = member.fit(split, context)
-        cost = clock.costs[-1]
-        costs.note(member.name, cost.seconds, process_time() - began, cost.peak_mb)
+        _, wall, peak = clock.costs[-1]
+        costs.append(_Cost(member.name, wall, process_time() - began, peak))
         yield member.name, fitted
 
 
@@ -120,11 +119,13 @@ def _copied(fitted: Fitted, split: Split, people: IntArray) -> FloatArray:
 
 
 def _rows(
-    values: Mapping[str, Values], metrics: tuple[str, ...], seed: int, costs: _Costs
+    values: Mapping[str, Values], metrics: tuple[str, ...], seed: int, costs: list[_Cost]
 ) -> list[ProtocolRow]:
     last = metrics[-1]
     singles = {name: float(v[last].mean()) for name, v in values.items() if name != ENSEMBLE}
     best = max(singles, key=singles.__getitem__)
+    fits = {cost.model: cost[1:] for cost in costs}
+    whole = (sum(c.wall for c in costs), sum(c.cpu for c in costs), max(c.peak_mb for c in costs))
     rows = []
     for name, own in values.items():
         columns = np.stack([own[m] for m in metrics] + [own[last] - values[best][last]], axis=1)
@@ -132,7 +133,7 @@ def _rows(
         found = [
             interval(float(columns[:, k].mean()), means[:, k]) for k in range(len(metrics) + 1)
         ]
-        wall, cpu, peak = costs.get(name, (costs.wall, costs.cpu, costs.peak))
+        wall, cpu, peak = fits.get(name, whole)
         over = found[-1] if name == ENSEMBLE else None
         figures = dict(zip(metrics, found, strict=False))
         rows.append(ProtocolRow(name, figures, over, round(wall, 1), round(cpu, 1), round(peak)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -128,14 +129,14 @@ BEAUTY: Final = ProtocolSet(
     name="beauty",
     folder="beauty",
     files=("Beauty.txt", "Beauty_item2attributes.json"),
-    read=read_sequences,
+    read=partial(read_sequences, file="Beauty.txt"),
     protocol=_LEAVE_ONE_OUT,
     metrics=("hr@10", "ndcg@10"),
     cuts=(10,),
     members=(
         LinearSequence(),
         Transformer(recipe=_BEAUTY_NETWORK),
-        Described("content", decay=0.8),
+        Described("content", decay=0.8, newest=20),
         Popular(),
     ),
     pool={"transformer": 80, "linear_sequence": 80, "content": 40},
@@ -165,7 +166,7 @@ ML_1M: Final = ProtocolSet(
     name="ml-1m",
     folder="ml-1m",
     files=("ml-1m.txt",),
-    read=read_sequences,
+    read=partial(read_sequences, file="ml-1m.txt"),
     protocol=_LEAVE_ONE_OUT,
     metrics=("hr@10", "ndcg@10"),
     cuts=(10,),

@@ -54,6 +54,33 @@ def from_pairs(people: IntArray, items: IntArray, n_people: int) -> Ragged:
     return Ragged(items[order], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
+def renumbered(split: Split, seed: int = 0) -> Split:
+    """Give the items numbers in a seeded random order, so that a tie is broken by chance.
+
+    A source's own numbers may know who met an item first: an order by them leaks.
+    """
+    place = np.random.Generator(np.random.PCG64(seed)).permutation(split.n_items)
+    moved: dict[int, Ragged] = {}
+
+    def lists(old: Ragged) -> Ragged:  # lists that are one stay one
+        return moved.setdefault(id(old), Ragged(place[old.values], old.offsets))
+
+    def cut(old: Split) -> Split:
+        described = old.described
+        if described is not None:
+            described = np.stack([described[:, 0], place[described[:, 1]], described[:, 2]], axis=1)
+        return replace(
+            old,
+            learned=lists(old.learned),
+            asked=lists(old.asked),
+            targets=lists(old.targets),
+            described=described,
+            validation=cut(old.validation) if old.validation else None,
+        )
+
+    return cut(split)
+
+
 def hold_out(split: Split, share: float = 0.1, seed: int = 0) -> Split:
     """Move a share of what each person acted on into the targets of a validation cut.
 

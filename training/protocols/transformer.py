@@ -99,8 +99,6 @@ def _train(split: Split, recipe: Recipe, seed: int) -> SequenceNetwork:
     generator = np.random.Generator(np.random.PCG64(seed))
     attributes = _attribute_matrix(split) if recipe.attributes else None
     network = SequenceNetwork(split.n_items, recipe.shape, attributes).to(where)
-    if attributes is not None:
-        network.attributes = attributes.to(where)
     if recipe.warm_start:
         _begin(network, split, recipe.shape, seed)
     kept = {name: value.clone() for name, value in network.state_dict().items()}

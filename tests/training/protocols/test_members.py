@@ -235,13 +235,6 @@ def test_a_chosen_blend_is_never_worse_than_where_it_began(split):
     assert exact == pytest.approx(begun.objective(weights, (5,)), abs=0.02)
 
 
-def test_equal_scores_are_not_ranked_by_item_number(split):
-    lists = ranked(split, people_with_targets(split), lambda p: np.ones((len(p), ITEMS)))
-    assert all((row >= 0).sum() > 2 and (np.diff(row[row >= 0]) < 0).any() for row in lists)
-    again = ranked(split, people_with_targets(split), lambda p: np.ones((len(p), ITEMS)))
-    assert (lists == again).all()
-
-
 def test_known_items_are_never_ranked(split):
     fitted = Popular().fit(split, CONTEXT)
     lists = ranked(split, people_with_targets(split), lambda people: fitted.scores(split, people))

@@ -1,5 +1,6 @@
 """Published splits: files read as their sources cut them, nothing lost between the parts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,16 @@ from hypothesis import strategies as st
 
 from contracts.errors import InvalidInput
 from training.dataset import Ragged
-from training.protocols.readers import read_lightgcn, read_sequences, read_social
+from training.protocols.readers import read_sequences, read_social
 from training.protocols.sets import SETS
-from training.protocols.split import Split, from_pairs, hold_out, joined, leave_one_out
+from training.protocols.split import (
+    Split,
+    from_pairs,
+    hold_out,
+    joined,
+    leave_one_out,
+    renumbered,
+)
 
 LISTS = st.lists(st.lists(st.integers(0, 30), max_size=9, unique=True), min_size=1, max_size=12)
 
@@ -56,21 +64,10 @@ def test_pairs_in_any_order_keep_theirs_within_a_person():
     assert lists_of(from_pairs(people, items, 4)) == [[1, 9], [], [5, 3], []]
 
 
-def test_a_lightgcn_split_is_read_with_people_who_have_nothing(tmp_path: Path) -> None:
-    (tmp_path / "train.txt").write_text("0 4 2\n1 3\n2\n")
-    (tmp_path / "test.txt").write_text("0 1\n2 5\n")
-    split = read_lightgcn(tmp_path)
-    assert (split.n_people, split.n_items) == (3, 6)
-    assert lists_of(split.learned) == [[4, 2], [3], []]
-    assert lists_of(split.targets) == [[1], [], [5]]
-    assert split.validation is not None
-    assert split.matrix().toarray()[0].tolist() == [0, 0, 1, 0, 1, 0]
-
-
 def test_sequences_are_known_up_to_the_second_last_at_the_test(tmp_path: Path) -> None:
     (tmp_path / "Beauty.txt").write_text("1 3 1 2 4\n2 2 5 1\n")
     (tmp_path / "Beauty_item2attributes.json").write_text('{"3": [0, 2], "5": [1]}')
-    split = read_sequences(tmp_path)
+    split = read_sequences(tmp_path, "Beauty.txt")
     assert lists_of(split.learned) == [[2, 0], [1]]
     assert lists_of(split.asked) == [[2, 0, 1], [1, 4]]
     assert lists_of(split.targets) == [[3], [0]]
@@ -93,10 +90,24 @@ def test_social_pairs_come_with_their_graph(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["1 two 3", "1,2"])
 def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / "train.txt").write_text(f"0 1\n{line}\n")
-    (tmp_path / "test.txt").write_text("0 2\n")
-    with pytest.raises(InvalidInput, match=r"train.txt, line 2"):
-        read_lightgcn(tmp_path)
+    (tmp_path / "ml-1m.txt").write_text(f"1 1\n{line}\n")
+    with pytest.raises(InvalidInput, match=r"ml-1m.txt, line 2"):
+        read_sequences(tmp_path, "ml-1m.txt")
+
+
+@given(LISTS, st.integers(0, 3))
+def test_renumbering_items_changes_nothing_but_their_numbers(lists, seed):
+    split = split_of(lists)
+    described = np.array([[-1, item, 7] for item in range(31)])
+    whole = replace(split, asked=split.learned, described=described, validation=hold_out(split))
+    moved = renumbered(whole, seed)
+    place = moved.described[:, 1]
+    assert sorted(place) == list(range(31))
+    assert moved.asked is moved.learned
+    for cut, old in ((moved, whole), (moved.validation, whole.validation)):
+        for new, before in ((cut.learned, old.learned), (cut.targets, old.targets)):
+            assert (new.values == place[before.values]).all()
+            assert (new.offsets == before.offsets).all()
 
 
 @pytest.mark.parametrize(
