@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from feed_api.access import REQUIRED_SCOPE
-from feed_api.platform.examples import ANSWERS, PARAMETERS, REQUESTS
+from feed_api.platform.examples import examples
 from feed_api.problems import PROBLEM_MEDIA_TYPE, PROBLEM_TYPES, problem_body
 
 VERSION: Final = "1"
@@ -99,12 +99,14 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
     if method == "put":
         answers["201"] = {"description": "Made."}
     for parameter in operation.get("parameters", ()):
-        parameter["example"] = PARAMETERS[parameter["name"]]
-    if name in REQUESTS:
-        operation["requestBody"]["content"]["application/json"]["example"] = REQUESTS[name]
-    if name in ANSWERS:
+        parameter["example"] = examples().parameters[parameter["name"]]
+    if name in examples().requests:
+        operation["requestBody"]["content"]["application/json"]["example"] = examples().requests[
+            name
+        ]
+    if name in examples().answers:
         success = "202" if "202" in answers else "200"
-        answers[success]["content"]["application/json"]["example"] = ANSWERS[name]
+        answers[success]["content"]["application/json"]["example"] = examples().answers[name]
     if name == "metrics":
         example = 'headwater_feeds_total{level="full"} 12.0\n'
         answers["200"]["content"] = {"text/plain": {"schema": _STRING, "example": example}}

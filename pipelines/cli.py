@@ -1,6 +1,7 @@
 """The command line `headwater`: what commands there are, and the edge that catches their errors."""
 
 import sys
+from functools import cache
 from typing import Annotated, Final, NoReturn
 
 import orjson
@@ -52,11 +53,16 @@ _COMMANDS: Final = {
 }
 """Heading of the list -> words after `headwater` -> module and function in `commands`."""
 
-COMMANDS: Final = tuple(
-    CommandRow(path, f"pipelines.commands.{target}", first_line(target), panel)
-    for panel, commands in _COMMANDS.items()
-    for path, target in commands.items()
-)
+
+@cache
+def commands() -> tuple[CommandRow, ...]:
+    """List the commands in the order of `--help`, each with the first line that it says."""
+    return tuple(
+        CommandRow(path, f"pipelines.commands.{target}", first_line(target), panel)
+        for panel, group in _COMMANDS.items()
+        for path, target in group.items()
+    )
+
 
 GROUPS: Final = {
     "data": ("Look at what is in the event log.", "Data"),
@@ -107,7 +113,7 @@ def build() -> TyperGroup:
     )
     app.callback()(_root)
     root = get_group(app)
-    add_commands(root, COMMANDS, GROUPS)
+    add_commands(root, commands(), GROUPS)
     return root
 
 

@@ -9,7 +9,7 @@ import typer
 from typer._click.core import Command, Parameter  # what Typer's commands are made of
 from typer.core import TyperArgument, TyperOption
 
-from pipelines.cli import COMMANDS
+from pipelines.cli import commands
 from pipelines.lazy import CommandRow, LazyCommand
 
 PATH: Final = Path("docs/cli.md")
@@ -36,7 +36,7 @@ def reference() -> str:
     """Write the whole page, the commands in the order of `headwater --help`."""
     parts = [_INTRODUCTION]
     panel = ""
-    for row in COMMANDS:
+    for row in commands():
         if row.panel != panel:
             panel = row.panel
             parts.append(f"## {panel}\n")
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         typer.echo(f"{PATH} is not what the code says: run `make docs`", err=True)
         return 1
     PATH.write_text(page, encoding="utf-8")
-    typer.echo(f"wrote {PATH}: {len(COMMANDS)} commands")
+    typer.echo(f"wrote {PATH}: {len(commands())} commands")
     return 0
 
 

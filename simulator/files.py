@@ -12,7 +12,7 @@ from contracts.events import UTC_US
 from simulator.events import external
 from simulator.population import Follows, People, Posts
 from simulator.text import LANGUAGES
-from simulator.vocabulary import TOPIC_NAMES
+from simulator.vocabulary import topic_names
 
 
 def write_world(
@@ -53,9 +53,9 @@ def _follows_table(follows: Follows) -> pa.Table:
 def _post_lines(posts: Posts) -> bytes:
     lines = []
     for row, text in enumerate(posts.text):
-        topics = [TOPIC_NAMES[posts.primary[row]]]
+        topics = [topic_names()[posts.primary[row]]]
         if posts.secondary[row] >= 0:
-            topics.append(TOPIC_NAMES[posts.secondary[row]])
+            topics.append(topic_names()[posts.secondary[row]])
         post = {
             "post_id": f"post{row}",
             "author_id": f"p{posts.author[row]}",

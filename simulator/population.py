@@ -10,12 +10,11 @@ from contracts.clock import DAY_US
 from contracts.seeds import stage_generator
 from features.columns import Columns
 from simulator.text import LANGUAGES, write_texts
-from simulator.vocabulary import TOPIC_NAMES
+from simulator.vocabulary import topic_names
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-N_TOPICS: Final = len(TOPIC_NAMES)
 PEOPLE_PER_COMMUNITY: Final = 250
 _LANGUAGE_SHARES: Final = (0.94, 0.02, 0.02, 0.02)
 
@@ -62,8 +61,8 @@ def make_people(seed: int, n: int, start_us: int) -> People:
     rng = stage_generator(seed, "people")
     n_communities = max(4, n // PEOPLE_PER_COMMUNITY)
     community = rng.integers(0, n_communities, n)
-    shared = rng.dirichlet(np.full(N_TOPICS, 0.12), n_communities)
-    own = rng.dirichlet(np.full(N_TOPICS, 0.08), n)
+    shared = rng.dirichlet(np.full(len(topic_names()), 0.12), n_communities)
+    own = rng.dirichlet(np.full(len(topic_names()), 0.08), n)
     share = rng.beta(4.0, 3.0, (n, 1))
     taste = share * shared[community] + (1.0 - share) * own
     turn = rng.beta(1.5, 5.0, (n, 1))
@@ -72,7 +71,7 @@ def make_people(seed: int, n: int, start_us: int) -> People:
     return People(
         community=community,
         taste_start=taste,
-        taste_end=(1.0 - turn) * taste + turn * rng.dirichlet(np.full(N_TOPICS, 0.08), n),
+        taste_end=(1.0 - turn) * taste + turn * rng.dirichlet(np.full(len(topic_names()), 0.08), n),
         quality=rng.standard_normal(n),
         productivity=productivity / productivity.sum(),
         activity=activity / activity.mean(),

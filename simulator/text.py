@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.vocabulary import TOPIC_NAMES, TOPICS, Words
+from simulator.vocabulary import Words, topic_names, topics
 
 _OPENERS: Final = (
     "Finally happy with the {a}.",
@@ -90,8 +90,8 @@ def write_texts(
 
 
 def _text(primary: int, secondary: int, kind: int, language: str, draw: list[int]) -> str:
-    main = TOPICS[TOPIC_NAMES[primary]]
-    other = TOPICS[TOPIC_NAMES[secondary]] if secondary >= 0 else main
+    main = topics()[topic_names()[primary]]
+    other = topics()[topic_names()[secondary]] if secondary >= 0 else main
     if language in _ABROAD:
         templates = [_pick(_ABROAD[language], draw[0])]
     else:
@@ -114,7 +114,7 @@ def _fillers(main: Words, other: Words, primary: int, draw: list[int]) -> dict[s
         "a": first,
         "b": second,
         "do": _pick(main.doings, draw[5]),
-        "topic": TOPIC_NAMES[primary],
+        "topic": topic_names()[primary],
         "n": draw[5] % 10_000,
     }
 

@@ -1,7 +1,8 @@
 """Topics of the world and the words that posts about them use."""
 
+from functools import cache
 from importlib.resources import files
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 
 class Words(NamedTuple):
@@ -11,8 +12,12 @@ class Words(NamedTuple):
     doings: tuple[str, ...]
 
 
-def _read_topics() -> dict[str, Words]:
-    """Read a topic a line: its name, things, doings, with `|` and commas between."""
+@cache
+def topics() -> dict[str, Words]:
+    """Read the topics and their words, once; the order is a topic's number.
+
+    A topic a line of the file: its name, things, doings, with `|` and commas between.
+    """
     words = {}
     text = files(__package__).joinpath("vocabulary.txt").read_text(encoding="utf-8")
     for line in text.splitlines():
@@ -22,7 +27,7 @@ def _read_topics() -> dict[str, Words]:
     return words
 
 
-TOPICS: Final = _read_topics()
-"""Topic name -> its words; the order is the topic's number."""
-
-TOPIC_NAMES: Final = tuple(TOPICS)
+@cache
+def topic_names() -> tuple[str, ...]:
+    """Name the topics by number."""
+    return tuple(topics())

@@ -1,18 +1,25 @@
 """An example of every operation, for the OpenAPI file; tests hold them to the schemas."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 import orjson
 
-_EXAMPLES: Final = orjson.loads(files(__package__).joinpath("examples.json").read_bytes())
 
-REQUESTS: Final[Mapping[str, Mapping[str, Any]]] = _EXAMPLES["requests"]
-"""Operation id -> a body that it takes."""
+class Examples(NamedTuple):
+    """What is written in `examples.json`."""
 
-ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = _EXAMPLES["answers"]
-"""Operation id -> a body that it gives; the others answer without one."""
+    requests: Mapping[str, Mapping[str, Any]]
+    """Operation id -> a body that it takes."""
+    answers: Mapping[str, Mapping[str, Any]]
+    """Operation id -> a body that it gives; the others answer without one."""
+    parameters: Mapping[str, str | int]
+    """Parameter -> a value that it takes."""
 
-PARAMETERS: Final[Mapping[str, str | int]] = _EXAMPLES["parameters"]
-"""Parameter -> a value that it takes."""
+
+@cache
+def examples() -> Examples:
+    """Read the examples, once."""
+    return Examples(**orjson.loads(files(__package__).joinpath("examples.json").read_bytes()))

@@ -10,7 +10,7 @@ import pytest
 
 from contracts.errors import InvalidInput
 from contracts.settings import Settings, load_settings
-from pipelines.cli import COMMANDS, GROUPS
+from pipelines.cli import GROUPS, commands
 from pipelines.lazy import LazyCommand
 from pipelines.reference import PATH, main, reference
 
@@ -21,7 +21,7 @@ PAGES = sorted(
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)#\s]+)(?:#[^)]*)?\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-ROWS = {row.path: row for row in COMMANDS}
+ROWS = {row.path: row for row in commands()}
 
 
 def prose(page: Path) -> str:

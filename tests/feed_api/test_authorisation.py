@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from feed_api.keys import Scope
-from feed_api.platform.examples import PARAMETERS, REQUESTS
+from feed_api.platform.examples import examples
 
 
 class Operation(NamedTuple):
@@ -34,12 +34,12 @@ def operations(api) -> Iterator[Operation]:
         for method, operation in methods.items():
             if operation["security"]:
                 (scope,) = operation["security"][0]["ApiKey"]
-                filled = path.format(**PARAMETERS)
+                filled = path.format(**examples().parameters)
                 yield Operation(operation["operationId"], method, filled, scope)
 
 
 def call(api, operation: Operation, authorization: str | None):
-    body = REQUESTS.get(operation.name)
+    body = examples().requests.get(operation.name)
     params = _PARAMS.get(operation.name)
 
     async def send(client):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.events import EVENT_TYPE_BY_WORD, NEEDS_TARGET
-from simulator.vocabulary import TOPIC_NAMES, TOPICS
+from simulator.vocabulary import topic_names, topics
 from simulator.world import World
 
 
@@ -57,15 +57,15 @@ def test_texts_speak_of_their_topics(folder: Path) -> None:
     posts = [json.loads(line) for line in (folder / "posts.jsonl").read_text().splitlines()]
     speaking = 0
     for post in posts:
-        words = [w for t in post["topics"] for w in (*TOPICS[t].things, *TOPICS[t].doings, t)]
+        words = [w for t in post["topics"] for w in (*topics()[t].things, *topics()[t].doings, t)]
         speaking += any(word.lower() in post["text"].lower() for word in words)
     assert speaking == len(posts)
     assert len({post["text"] for post in posts}) > 0.9 * len(posts)
 
 
 def test_the_vocabulary_is_whole() -> None:
-    assert len(TOPIC_NAMES) == 24
-    for name, words in TOPICS.items():
+    assert len(topic_names()) == 24
+    for name, words in topics().items():
         assert len(words.things) >= 13, name
         assert len(words.doings) >= 4, name
         assert "" not in (*words.things, *words.doings), name
