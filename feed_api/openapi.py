@@ -98,15 +98,14 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
         operation.setdefault("parameters", []).append(dict(_IDEMPOTENCY_KEY))
     if method == "put":
         answers["201"] = {"description": "Made."}
+    shown = examples()
     for parameter in operation.get("parameters", ()):
-        parameter["example"] = examples().parameters[parameter["name"]]
-    if name in examples().requests:
-        operation["requestBody"]["content"]["application/json"]["example"] = examples().requests[
-            name
-        ]
-    if name in examples().answers:
+        parameter["example"] = shown.parameters[parameter["name"]]
+    if name in shown.requests:
+        operation["requestBody"]["content"]["application/json"]["example"] = shown.requests[name]
+    if name in shown.answers:
         success = "202" if "202" in answers else "200"
-        answers[success]["content"]["application/json"]["example"] = examples().answers[name]
+        answers[success]["content"]["application/json"]["example"] = shown.answers[name]
     if name == "metrics":
         example = 'headwater_feeds_total{level="full"} 12.0\n'
         answers["200"]["content"] = {"text/plain": {"schema": _STRING, "example": example}}
