@@ -40,8 +40,9 @@ def reproduce(
         with report.progress("people ranked") as advance:
             context = TrainingContext(seed, threads)
             result = run_protocol(chosen, folder, context, clock, results, advance)
-        head, rows = comparison(result)
-        report.table(f"{chosen.name}: {result.people:,} people tested", head, rows)
+        head, rows = comparison(result, brief=True)
+        title = f"{chosen.name}: {result.people:,} people tested (ours less theirs in brackets)"
+        report.table(title, head, rows)
         found.append(result)
     report.finish({"ok": True, "sets": [_summary(result) for result in found]})
 

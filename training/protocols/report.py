@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from training.intervals import Interval
 from training.protocols.run import ENSEMBLE, ProtocolResult
 from training.report import put_section, table
 
@@ -13,29 +14,35 @@ def write_protocol(path: Path, result: ProtocolResult, notes: dict[str, str]) ->
     put_section(path, name, section(name, result, notes))
 
 
-def comparison(result: ProtocolResult) -> tuple[list[str], list[list[str]]]:
-    """Lay out head and rows: ours with intervals, then the published, each with ours less theirs.
+def comparison(result: ProtocolResult, *, brief: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Lay out head and rows: ours, then the published, each with ours less theirs, then the goal.
 
-    The last row is the goal that was set beforehand.
+    `brief` fits a terminal: means without intervals, published models without their source.
     """
     metrics = result.set.metrics
     head = ["model", *metrics, f"over best single ({metrics[-1]})", "seconds", "CPU s", "peak MB"]
+
+    def written(value: Interval | None) -> str:
+        if value is None:
+            return ""
+        return f"{value.mean:.4f}" if brief else value.text()
+
     rows = [
         [
-            row.model,
-            *(row.metrics[m].text() for m in metrics),
-            row.over_best_single.text() if row.over_best_single else "",
+            row.model, *(written(row.metrics[m]) for m in metrics), written(row.over_best_single),
             f"{row.seconds:.1f}", f"{row.cpu_seconds:.1f}", f"{row.peak_mb:.0f}",
         ]
         for row in result.rows
     ]  # fmt: skip
     ours = next(row for row in result.rows if row.model == ENSEMBLE)
-    others = [(f"{p.model} ({p.source})", p.figures) for p in result.set.published]
+    others = [
+        (p.model if brief else f"{p.model} ({p.source})", p.figures) for p in result.set.published
+    ]
     if result.set.goal:
         others.append(("the goal", result.set.goal))
     for model, figures in others:
         cells = [
-            f"{figures[m]:.4f} (ours {ours.metrics[m].mean - figures[m]:+.4f})"
+            f"{figures[m]:.4f} ({'' if brief else 'ours '}{ours.metrics[m].mean - figures[m]:+.4f})"
             if m in figures
             else "-"
             for m in metrics
