@@ -5,6 +5,7 @@ from pathlib import Path
 
 import prometheus_client  # noqa: F401 - before feast, whose import turns its numbers into shared files
 import pytest
+from hypothesis import settings
 
 from contracts.clock import now_us
 from contracts.settings import load_settings
@@ -17,6 +18,10 @@ from training.config import small_config
 from training.ranking import train_ranking
 from training.reading import read_training_data
 from training.stages import StageClock
+
+# A slow machine is no failure: pytest's own timeout ends what hangs.
+settings.register_profile("headwater", deadline=None)
+settings.load_profile("headwater")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Histories: one action an item, whatever the padding."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.events import EventType
@@ -32,7 +32,6 @@ def test_the_newest_place_stays_with_the_strongest_type() -> None:
     assert found.types[0, 2] == SHARE
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-1, 5), st.sampled_from(TYPES)), min_size=1, max_size=12))
 def test_distinct_equals_the_loop(actions: list[tuple[int, EventType]]) -> None:
     found = history([a for a, _ in actions], [t for _, t in actions]).distinct()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models.base import Family
@@ -12,7 +12,6 @@ from models.normalise import QuantileTable
 FINITE = st.floats(-1e6, 1e6, width=32)
 
 
-@settings(deadline=None)
 @given(st.lists(FINITE, min_size=2, max_size=200), st.lists(FINITE, min_size=2, max_size=30))
 def test_monotone_and_bounded(sample: list[float], asked: list[float]) -> None:
     table = QuantileTable.fit(np.array(sample, np.float32))

@@ -43,7 +43,7 @@ ROWS[::5, 3] = np.nan
 WHOLE = RANKER.predict(ROWS)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 699), min_size=1, max_size=600))
 def test_any_batch_in_any_order_gives_the_same_bits(rows: list[int]) -> None:
     np.testing.assert_array_equal(RANKER.predict(ROWS[rows]), WHOLE[rows])

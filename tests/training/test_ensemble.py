@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.events import EventType
@@ -21,7 +21,6 @@ from training.scoring import Exam, Judged, judge, make_exam, ranked_lists
 ROWS = st.lists(st.lists(st.integers(-1, 9), min_size=6, max_size=6), min_size=1, max_size=4)
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_distinct_keeps_each_once(rows: list[list[int]]) -> None:
     found = distinct(np.array(rows, np.int64))

@@ -78,7 +78,7 @@ def loop(ranked: list[int], targets: list[int], k: int) -> tuple[float, float, f
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(
@@ -104,7 +104,6 @@ def test_top_k_breaks_ties_by_row_and_skips_what_is_masked() -> None:
     assert top_k(scores, 7).tolist() == [[2, 0, 3, -1, -1, -1, -1]]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30), st.integers(1, 12))
 def test_top_k_equals_sorting(values: list[float], k: int) -> None:
     expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
@@ -142,7 +141,6 @@ def test_auc_by_hand_and_ties() -> None:
     assert np.isnan(auc(np.array([True]), np.array([0.5], np.float32)))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=40))
 def test_auc_equals_the_pairs(rows: list[tuple[bool, int]]) -> None:
     labels = np.array([r[0] for r in rows])

@@ -1,7 +1,7 @@
 """One ensemble out of members: a weight each over standardised scores, chosen on validation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -32,17 +32,25 @@ class Blend:
     ) -> Callable[[IntArray], FloatArray]:
         """Bind the blend to fitted members."""
         known = Known(split)
-        used = {name: weight for name, weight in self.weights.items() if weight}
+        used = {name: fitted[name] for name, weight in self.weights.items() if weight}
 
         def score(people: IntArray) -> FloatArray:
-            seen = known.of(people)
-            total = np.zeros(seen.shape, dtype=np.float32)
-            for name, weight in used.items():
-                own = standardised(fitted[name].scores(split, people), seen)
-                total += np.float32(weight / self.scales[name]) * own
-            return total
+            return self.parts(split, used, known.of(people), people)[0]
 
         return score
+
+    def parts(
+        self, split: Split, fitted: Mapping[str, Fitted], seen: csr_array, people: IntArray
+    ) -> tuple[FloatArray, dict[str, FloatArray]]:
+        """Score all items, [Q, n_items]: the blend's sum, and each member on its scale."""
+        total = np.zeros(seen.shape, dtype=np.float32)
+        parts: dict[str, FloatArray] = {}
+        for name, member in fitted.items():
+            own = standardised(member.scores(split, people), seen)
+            own /= np.float32(self.scales[name])
+            total += np.float32(self.weights[name]) * own
+            parts[name] = own
+        return total, parts
 
 
 def standardised(scores: FloatArray, seen: csr_array) -> FloatArray:
@@ -73,20 +81,22 @@ class Pool:
     wanted: IntArray
     """[P]: how many targets there are."""
 
-    def objective(self, weights: NDArray[np.float32], cuts: Sequence[int]) -> float:
-        """Give the sum of mean recall and mean NDCG at each cut."""
-        k = max(cuts)
-        values = np.where(self.there, self.features @ weights, -np.inf)
-        best = top_k(values.astype(np.float32), k)
-        found = np.take_along_axis(self.hit, np.maximum(best, 0), axis=1) & (best >= 0)
-        gains = 1.0 / np.log2(np.arange(2, k + 2))
-        ideal = np.cumsum(gains)
-        total = 0.0
-        for cut in cuts:
-            total += float((found[:, :cut].sum(axis=1) / self.wanted).mean())
-            reached = found[:, :cut] @ gains[:cut]
-            total += float((reached / ideal[np.minimum(self.wanted, cut) - 1]).mean())
-        return total
+
+def objective(
+    values: FloatArray, there: BoolArray, hit: BoolArray, wanted: IntArray, cuts: Sequence[int]
+) -> float:
+    """Rank lists [P, C] by values; give the sum of mean recall and mean NDCG at each cut."""
+    k = max(cuts)
+    best = top_k(np.where(there, values, -np.inf).astype(np.float32), k)
+    found = np.take_along_axis(hit, np.maximum(best, 0), axis=1) & (best >= 0)
+    gains = 1.0 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(gains)
+    total = 0.0
+    for cut in cuts:
+        total += float((found[:, :cut].sum(axis=1) / wanted).mean())
+        reached = found[:, :cut] @ gains[:cut]
+        total += float((reached / ideal[np.minimum(wanted, cut) - 1]).mean())
+    return total
 
 
 def pooled(
@@ -121,9 +131,13 @@ def choose(
     Gives the blend and its objective. Weights may be negative: popularity often is.
     """
     scales = np.maximum(pool.features[pool.there].std(axis=0), 1e-9)
-    scaled = replace(pool, features=pool.features / scales)
+    scaled = pool.features / scales
     weights = np.array([start.get(name, 0.0) for name in names], dtype=np.float32)
-    best = scaled.objective(weights, cuts)
+
+    def reached(tried: NDArray[np.float32]) -> float:
+        return objective(scaled @ tried, pool.there, pool.hit, pool.wanted, cuts)
+
+    best = reached(weights)
     for step in _STEPS:
         rising = True
         while rising:
@@ -132,7 +146,7 @@ def choose(
                 for move in (step, -step):
                     tried = weights.copy()
                     tried[column] += np.float32(move)
-                    value = scaled.objective(tried, cuts)
+                    value = reached(tried)
                     if value > best + _ENOUGH:
                         best, weights, rising = value, tried, True
                         break

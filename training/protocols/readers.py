@@ -9,7 +9,15 @@ from scipy.sparse import csr_array
 
 from contracts.errors import InvalidInput
 from models.base import IntArray
-from training.protocols.split import Split, from_pairs, hold_out, joined, leave_one_out
+from training.protocols.spectral import directions
+from training.protocols.split import (
+    Split,
+    from_pairs,
+    hold_out,
+    hold_out_near,
+    joined,
+    leave_one_out,
+)
 
 
 def read_social(folder: Path) -> Split:
@@ -42,6 +50,19 @@ def read_sequences(folder: Path, file: str) -> Split:
     first = Split(folder.name, n_items, learned, learned, before, None, described)
     asked = joined(learned, before)
     return Split(folder.name, n_items, learned, asked, last, None, described, first)
+
+
+def read_lists(folder: Path) -> Split:
+    """Read `train.txt` and `test.txt`, a line a person and their items (LightGCN).
+
+    The test's items lie together more than a uniform draw's: so do those held out for validation.
+    """
+    train, test = _lines(folder / "train.txt"), _lines(folder / "test.txt")
+    n_people, n_items = (np.maximum(train.max(axis=0), test.max(axis=0)) + 1).tolist()
+    known = from_pairs(train[:, 0], train[:, 1], n_people)
+    targets = from_pairs(test[:, 0], test[:, 1], n_people)
+    split = Split(folder.name, n_items, known, known, targets)
+    return replace(split, validation=hold_out_near(split, directions(split)))
 
 
 def _lines(path: Path) -> IntArray:

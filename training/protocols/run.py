@@ -1,6 +1,7 @@
 """Runs one published protocol: fit on validation, choose the blend, fit on all, test once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import process_time
@@ -12,13 +13,17 @@ from numpy.typing import NDArray
 from models.base import FloatArray, IntArray, TrainingContext
 from training.intervals import Interval, bootstrap_means, interval
 from training.protocols.blend import Blend, choose, pooled
+from training.protocols.evidence import Evidence
 from training.protocols.exam import Scorer, judged, people_with_targets, ranked
 from training.protocols.members import Fitted
+from training.protocols.rerank import Lists, fit_reranker
 from training.protocols.sets import ProtocolSet
 from training.protocols.split import Split, renumbered
 from training.stages import StageClock
 
 ENSEMBLE: Final = "ensemble"
+BLEND: Final = "blend"
+"""The ensemble before its best items are ordered anew, where they are."""
 
 Values = Mapping[str, NDArray[np.float64]]
 
@@ -32,7 +37,7 @@ class ProtocolRow:
     over_best_single: Interval | None
     """The ensemble's last metric less that of the best member; paired over people."""
     seconds: float
-    """Wall time of the last fit; of the ensemble, of all fits, those for validation too."""
+    """Wall time of the last fit; of the blend and the ensemble, of all, for validation too."""
     cpu_seconds: float
     peak_mb: float
 
@@ -46,7 +51,7 @@ class ProtocolResult:
     rows: list[ProtocolRow]
     blend: Blend
     validation: float
-    """The sum of recall and NDCG at each cut that the blend reached on validation."""
+    """The sum of recall and NDCG at each cut that was reached on validation."""
 
 
 def reproduce(
@@ -68,6 +73,15 @@ def reproduce(
     with clock.stage("choose the blend"):
         pool = pooled(validation, early, np.sort(asked), chosen.pool)
         blend, reached = choose(pool, list(early), chosen.start, chosen.cuts)
+        del pool
+    reranker = None
+    if chosen.rerank is not None:
+        with _measured("learn to order anew", clock, costs):
+            lists = _lists(chosen, validation, blend, early, context)
+            reranker, reached = fit_reranker(
+                lists, np.sort(asked), chosen.rerank, chosen.cuts, context
+            )
+            del lists
     if validation.learned is split.learned:
         late: Mapping[str, Fitted] = early
     else:
@@ -75,10 +89,14 @@ def reproduce(
         late = dict(_fitted(chosen, split, context, clock, costs))
     people = people_with_targets(split)
     values: dict[str, Values] = {}
-    for name, scorer in _scorers(late, blend, split):
+    scorers = dict(_scorers(late, blend, split))
+    if reranker is not None:
+        scorers[BLEND] = scorers.pop(ENSEMBLE)
+        with _measured("describe the best", clock, costs):
+            scorers[ENSEMBLE] = reranker.scorer(_lists(chosen, split, blend, late, context))
+    for name, scorer in scorers.items():
         with clock.stage(f"test {name}"):
-            lists = ranked(split, people, scorer, done)
-            values[name] = judged(split, people, lists)
+            values[name] = judged(split, people, ranked(split, people, scorer, done))
     rows = _rows(values, chosen.metrics, context.seed, costs)
     return ProtocolResult(chosen, len(people), rows, blend, reached)
 
@@ -98,12 +116,31 @@ def _fitted(
     costs: list[_Cost],
 ) -> Iterator[tuple[str, Fitted]]:
     for member in chosen.members:
-        began = process_time()
-        with clock.stage(f"fit {member.name}"):
+        with _measured(f"fit {member.name}", clock, costs, member.name):
             fitted = member.fit(split, context)
-        _, wall, peak = clock.costs[-1]
-        costs.append(_Cost(member.name, wall, process_time() - began, peak))
         yield member.name, fitted
+
+
+@contextmanager
+def _measured(
+    stage: str, clock: StageClock, costs: list[_Cost], model: str = ENSEMBLE
+) -> Iterator[None]:
+    began = process_time()
+    with clock.stage(stage):
+        yield
+    _, wall, peak = clock.costs[-1]
+    costs.append(_Cost(model, wall, process_time() - began, peak))
+
+
+def _lists(
+    chosen: ProtocolSet,
+    split: Split,
+    blend: Blend,
+    fitted: Mapping[str, Fitted],
+    context: TrainingContext,
+) -> Lists:
+    wanted = chosen.rerank is not None and chosen.rerank.evidence
+    return Lists(split, blend, fitted, Evidence(split, context) if wanted else None)
 
 
 def _scorers(
@@ -122,10 +159,12 @@ def _rows(
     values: Mapping[str, Values], metrics: tuple[str, ...], seed: int, costs: list[_Cost]
 ) -> list[ProtocolRow]:
     last = metrics[-1]
-    singles = {name: float(v[last].mean()) for name, v in values.items() if name != ENSEMBLE}
+    members = values.keys() - {ENSEMBLE, BLEND}
+    singles = {name: float(values[name][last].mean()) for name in sorted(members)}
     best = max(singles, key=singles.__getitem__)
-    fits = {cost.model: cost[1:] for cost in costs}
-    whole = (sum(c.wall for c in costs), sum(c.cpu for c in costs), max(c.peak_mb for c in costs))
+    fits = {cost.model: cost[1:] for cost in costs if cost.model != ENSEMBLE}
+    fits[BLEND] = _sum([cost for cost in costs if cost.model != ENSEMBLE])
+    fits[ENSEMBLE] = _sum(costs)
     rows = []
     for name, own in values.items():
         columns = np.stack([own[m] for m in metrics] + [own[last] - values[best][last]], axis=1)
@@ -133,8 +172,13 @@ def _rows(
         found = [
             interval(float(columns[:, k].mean()), means[:, k]) for k in range(len(metrics) + 1)
         ]
-        wall, cpu, peak = fits.get(name, whole)
+        wall, cpu, peak = fits[name]
         over = found[-1] if name == ENSEMBLE else None
         figures = dict(zip(metrics, found, strict=False))
         rows.append(ProtocolRow(name, figures, over, round(wall, 1), round(cpu, 1), round(peak)))
     return rows
+
+
+def _sum(costs: Sequence[_Cost]) -> tuple[float, float, float]:
+    wall, cpu = sum(cost.wall for cost in costs), sum(cost.cpu for cost in costs)
+    return wall, cpu, max(cost.peak_mb for cost in costs)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csr_array
 
-from models.base import IntArray
+from models.base import FloatArray, IntArray
 from training.dataset import Ragged
 
 
@@ -94,6 +94,32 @@ def hold_out(split: Split, share: float = 0.1, seed: int = 0) -> Split:
     rank = np.arange(len(order)) - np.repeat(lists.offsets[:-1], counts)
     out = np.zeros(len(order), dtype=bool)
     out[order] = rank < np.repeat(moved, counts)
+    known = lists.keep(~out)
+    return replace(split, learned=known, asked=known, targets=lists.keep(out), validation=None)
+
+
+def hold_out_near(
+    split: Split, vectors: FloatArray, share: float = 0.2, chance: float = 0.3, seed: int = 0
+) -> Split:
+    """Move items that lie together into the targets: a share of each person's, around one drawn.
+
+    For tests whose items lie together more than a uniform draw's, as places of a later trip do.
+    `vectors` [n_items, d], rows of length 1 or 0, say what is near; `chance` is the deviation of
+    noise on their cosine: none holds out the nearest, much is a uniform draw.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    lists, counts, owners = split.learned, split.learned.lengths, split.learned.owners
+    starts = lists.offsets[:-1]
+    middle = starts + (generator.random(len(counts)) * counts).astype(np.int64)
+    middle = np.minimum(middle, len(owners) - 1)  # the last people may have no items
+    own = vectors[lists.values]
+    close = np.einsum("nd,nd->n", own, own[middle[owners]])
+    close = close + chance * generator.standard_normal(len(close))
+    close[middle[counts > 0]] = np.inf
+    order = np.lexsort((-close, owners))
+    rank = np.arange(len(owners)) - starts[owners]
+    out = np.zeros(len(owners), dtype=bool)
+    out[order] = rank < np.floor(share * counts + 0.5)[owners]
     known = lists.keep(~out)
     return replace(split, learned=known, asked=known, targets=lists.keep(out), validation=None)
 

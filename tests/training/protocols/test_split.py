@@ -114,6 +114,7 @@ def test_renumbering_items_changes_nothing_but_their_numbers(lists, seed):
     ("name", "people", "items", "learned", "targets"),
     [
         ("lastfm", 1892, 17632, 74_267, 18_567),
+        ("gowalla", 29_858, 40_981, 810_128, 217_242),
         ("beauty", 22_363, 12_101, 153_776, 22_363),
         ("ml-1m", 6040, 3416, 999_611 - 2 * 6040, 6040),
     ],
