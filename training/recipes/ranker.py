@@ -70,20 +70,44 @@ class Heads(nn.Module):
         return logits
 
 
-def fit_ranker(
-    rows: RankerRows,
-    config: RankerRecipeConfig,
-    context: TrainingContext,
-    score: Callable[[FloatArray, BoolArray], float] | None = None,
-) -> tuple[EnsembleRanker, list[LoopReport]]:
-    """Fit on most people, stop on the rest: by their log-loss, or by `score(logits, held)`.
+Build = Callable[[int, int, FloatArray, float], nn.Module]
+"""Make a network of (inputs, hidden units, first logits [A], dropout): [n, 2F] to logits [n, A]."""
 
-    `score` gets the held rows' logits [h, A] and the mask [n] of held rows; higher is better.
-    """
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Networks of one shape from different seeds, fitted on the same rows."""
+
+    mean: FloatArray
+    """[F]."""
+    scale: FloatArray
+    """[F]."""
+    weights: dict[str, FloatArray]
+    """Members one behind the other: weights [m, in, out], biases [m, 1, out]."""
+    trained: BoolArray
+    """[A]."""
+    prior: FloatArray
+    """[A]."""
+    reports: list[LoopReport]
+
+
+def fit_ranker(
+    rows: RankerRows, config: RankerRecipeConfig, context: TrainingContext
+) -> tuple[EnsembleRanker, list[LoopReport]]:
+    """Fit on most people, and stop by the log-loss of the rest."""
+    m = fit_members(rows, config, context, Heads)
+    ranker = EnsembleRanker(config.shape, m.mean, m.scale, m.weights, m.trained, m.prior)
+    return ranker, m.reports
+
+
+def fit_members(
+    rows: RankerRows, config: RankerRecipeConfig, context: TrainingContext, build: Build
+) -> Members:
+    """Fit every member of any network; the product's is `Heads`, benchmarks try others."""
     values = rows.features.astype(np.float32)
     mean, scale = _scaling(values)
     trained, prior = _trained(rows.labels)
-    held = _held(rows.groups, config.held_share, context.seed)
+    held = held_people(rows.groups, config.held_share, context.seed)
     inputs = torch.from_numpy(prepare(values, mean, scale, config.shape.input_bound))
     labels = torch.from_numpy(_loss_labels(rows.labels))
     use = torch.from_numpy(np.isfinite(rows.labels) & trained)
@@ -92,23 +116,20 @@ def fit_ranker(
     reports: list[LoopReport] = []
     for member in range(config.shape.members):
         with torch_run(TrainingContext(context.seed + member, context.threads)):
-            network = Heads(inputs.shape[1], config.shape.hidden, _logit(prior), config.dropout)
+            network = build(inputs.shape[1], config.shape.hidden, _logit(prior), config.dropout)
             fit = _Fit(network, config, (inputs, labels, use), held)
-            judge = fit.held_loss if score is None else _judge(fit, score, held)
             reports.append(
                 run_epochs(
                     network,
                     fit.epoch,
-                    judge,
+                    fit.held_loss,
                     epochs=config.epochs,
                     patience=config.patience,
                     budget_seconds=None if budget is None else budget / config.shape.members,
                 )
             )
             members.append({k: v.detach().numpy() for k, v in network.state_dict().items()})
-    weights = _stack(members)
-    ranker = EnsembleRanker(config.shape, mean, scale, weights, trained, _answer(prior))
-    return ranker, reports
+    return Members(mean, scale, _stack(members), trained, prior, reports)
 
 
 class _Fit:
@@ -116,7 +137,7 @@ class _Fit:
 
     def __init__(
         self,
-        network: Heads,
+        network: nn.Module,
         config: RankerRecipeConfig,
         data: tuple[Tensor, Tensor, Tensor],
         held: BoolArray,
@@ -146,12 +167,6 @@ class _Fit:
         with torch.no_grad():
             return -float(self._loss(self.held))
 
-    def held_logits(self) -> FloatArray:
-        """Predict the held rows, [h, A]."""
-        with torch.no_grad():
-            logits: FloatArray = self.network(self.inputs[self.held]).numpy()
-        return logits
-
     def _loss(self, part: Tensor) -> Tensor:
         """Sum over heads of the mean loss a row: cross-entropy; squared log seconds for dwell."""
         logits, labels, use = self.network(self.inputs[part]), self.labels[part], self.use[part]
@@ -162,12 +177,6 @@ class _Fit:
         losses = torch.cat([losses[:, :_DWELL], seconds[:, None], losses[:, _DWELL + 1 :]], dim=1)
         total = torch.where(use, losses, 0.0).sum(dim=0) / use.sum(dim=0).clamp(min=1)
         return total.sum()
-
-
-def _judge(
-    fit: _Fit, score: Callable[[FloatArray, BoolArray], float], held: BoolArray
-) -> Callable[[], float]:
-    return lambda: score(fit.held_logits(), held)
 
 
 def _scaling(values: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -188,7 +197,8 @@ def _trained(labels: FloatArray) -> tuple[BoolArray, FloatArray]:
     return positive >= FEWEST_POSITIVES, mean.astype(np.float32)
 
 
-def _held(groups: IntArray, share: float, seed: int) -> BoolArray:
+def held_people(groups: IntArray, share: float, seed: int) -> BoolArray:
+    """Mark the rows [n] of the people who decide when to stop."""
     people = np.unique(groups)
     generator = np.random.Generator(np.random.PCG64(seed))
     chosen = generator.permutation(people)[: int(len(people) * share)]
@@ -208,11 +218,6 @@ def _logit(prior: FloatArray) -> FloatArray:
     start = np.log(p / (1.0 - p))
     start[_DWELL] = np.log1p(max(float(prior[_DWELL]), 0.0))
     return start.astype(np.float32)
-
-
-def _answer(prior: FloatArray) -> FloatArray:
-    answers: FloatArray = prior.astype(np.float32)
-    return answers
 
 
 def _stack(members: list[dict[str, FloatArray]]) -> dict[str, FloatArray]:
