@@ -6,45 +6,38 @@ trunk, so that what differs is the trunk. NumPy forward passes take members one 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import linear, relu
 
-from contracts.policy import ACTIONS
-from models.base import FloatArray
-from models.ranker import BLOCK, EnsembleRanker, RankerConfig, activate, prepare
-from training.recipes.ranker import Build, Heads, Members
+from models.base import FloatArray, TrainingContext
+from models.ranker import EnsembleRanker
+from training.recipes.ranker import Build, Heads, RankerRecipeConfig, RankerRows, fit_ranker
 
-_A = len(ACTIONS)
 Weights = dict[str, FloatArray]
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """A network: how to build it in torch and how to run it in NumPy."""
 
     name: str
     hidden: int
-    build: Build
+    build: Build = Heads
     logits: Callable[[Weights, FloatArray], FloatArray] | None = None
     """None: the product's own forward pass."""
 
-    def predict(self, members: Members, features: np.ndarray) -> FloatArray:
-        """Predict as `EnsembleRanker.predict` does: fixed blocks of padded rows, [n, A]."""
-        m, config = members, RankerConfig(hidden=self.hidden)
-        if self.logits is None:
-            parts = (m.mean, m.scale, m.weights, m.trained, m.prior)
-            return EnsembleRanker(config, *parts).predict(features)
-        padded = np.zeros((-(-len(features) // BLOCK) * BLOCK, len(m.mean)), dtype=np.float32)
-        padded[: len(features)] = features
-        x = prepare(padded, m.mean, m.scale, config.input_bound)
-        blocks = [self.logits(m.weights, x[s : s + BLOCK]) for s in range(0, len(x), BLOCK)]
-        answers = activate(np.concatenate(blocks)[: len(features)])
-        answers[:, ~m.trained] = m.prior[~m.trained]
-        return answers
+    def fit(self, rows: RankerRows, rate: float, seed: int) -> tuple[EnsembleRanker, float]:
+        """Fit, and give the score of the people who stopped it too."""
+        shape = RankerRecipeConfig().shape.model_copy(update={"hidden": self.hidden})
+        config = RankerRecipeConfig(learning_rate=rate, shape=shape)
+        ranker, reports = fit_ranker(rows, config, TrainingContext(seed, 1), self.build)
+        if self.logits is not None:  # all else of serving stays: blocks of 256, scaling, priors
+            vars(ranker)["_logits"] = partial(self.logits, ranker.weights)
+        return ranker, float(np.mean([max(report.scores) for report in reports]))
 
 
 class Ends(nn.Module):
@@ -52,23 +45,23 @@ class Ends(nn.Module):
 
     def __init__(self, width: int, inner: int, prior: FloatArray) -> None:
         super().__init__()
-        self.head, self.skip = nn.Linear(inner, _A), nn.Linear(width, _A, bias=False)
-        with torch.no_grad():
-            self.head.bias.copy_(torch.from_numpy(prior))
-            self.skip.weight.zero_()
+        self.head, self.skip = (
+            nn.Linear(inner, len(prior)),
+            nn.Linear(width, len(prior), bias=False),
+        )
+        self.head.bias.data.copy_(torch.from_numpy(prior))
+        self.skip.weight.data.zero_()
 
     def forward(self, trunk: Tensor, x: Tensor) -> Tensor:
         """Map trunk [n, inner] and inputs [n, 2F] to logits [n, A]."""
-        logits: Tensor = self.head(trunk) + self.skip(x)
-        return logits
+        return self.head(trunk) + self.skip(x)
 
 
 class Crossed(nn.Module):
     """DCN-V2 (Wang et al., WWW 2021), parallel: two low-rank cross layers beside a deep trunk."""
 
-    def __init__(self, rank: int, sizes: tuple[int, int], prior: FloatArray, drop: float) -> None:
+    def __init__(self, rank: int, width: int, hidden: int, prior: FloatArray, drop: float) -> None:
         super().__init__()
-        width, hidden = sizes
         self.down = nn.ModuleList(nn.Linear(width, rank, bias=False) for _ in range(2))
         self.up = nn.ModuleList(nn.Linear(rank, width) for _ in range(2))
         self.first, self.second = nn.Linear(width, hidden), nn.Linear(hidden, hidden)
@@ -79,27 +72,25 @@ class Crossed(nn.Module):
         crossed = x
         for down, up in zip(self.down, self.up, strict=True):
             crossed = x * up(down(crossed)) + crossed
-        deep = self.drop(functional.relu(self.first(x)))
-        logits: Tensor = self.ends(self.drop(functional.relu(self.second(deep))), crossed)
-        return logits
+        deep = self.drop(relu(self.second(self.drop(relu(self.first(x))))))
+        return self.ends(deep, crossed)
 
 
 def crossed_logits(w: Weights, x: FloatArray) -> FloatArray:
     """Run `Crossed`."""
     crossed = x[None]
-    for layer in (f"{k}.weight" for k in range(2)):
-        bias = w[f"up.{layer.replace('weight', 'bias')}"]
-        crossed = x * (crossed @ w[f"down.{layer}"] @ w[f"up.{layer}"] + bias) + crossed
-    deep = _relu(x @ w["first.weight"] + w["first.bias"])
-    return _ends(w, _relu(deep @ w["second.weight"] + w["second.bias"]), crossed)
+    for k in "01":
+        low = crossed @ w[f"down.{k}.weight"]
+        crossed = x * (low @ w[f"up.{k}.weight"] + w[f"up.{k}.bias"]) + crossed
+    deep = _relu(_layer(w, "second", _relu(_layer(w, "first", x))))
+    return (_layer(w, "ends.head", deep) + crossed @ w["ends.skip.weight"]).mean(axis=0)
 
 
 class Masked(nn.Module):
     """MaskNet (Wang et al., 2021), serial: two blocks whose inputs a mask of all inputs scales."""
 
-    def __init__(self, inner: int, sizes: tuple[int, int], prior: FloatArray, drop: float) -> None:
+    def __init__(self, inner: int, width: int, hidden: int, prior: FloatArray, drop: float) -> None:
         super().__init__()
-        width, hidden = sizes
         self.norm = nn.LayerNorm(width)
         self.ask1, self.mask1 = nn.Linear(width, inner), nn.Linear(inner, width)
         self.ask2, self.mask2 = nn.Linear(width, inner), nn.Linear(inner, hidden)
@@ -109,94 +100,75 @@ class Masked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs [n, 2F] to logits [n, A]."""
-        mask = self.mask1(functional.relu(self.ask1(x)))
-        hidden = self.drop(functional.relu(self.norm1(self.first(self.norm(x) * mask))))
-        mask = self.mask2(functional.relu(self.ask2(x)))
-        hidden = self.drop(functional.relu(self.norm2(self.second(hidden * mask))))
-        logits: Tensor = self.ends(hidden, x)
-        return logits
+        masked = self.norm(x) * self.mask1(relu(self.ask1(x)))
+        hidden = self.drop(relu(self.norm1(self.first(masked))))
+        masked = hidden * self.mask2(relu(self.ask2(x)))
+        return self.ends(self.drop(relu(self.norm2(self.second(masked)))), x)
 
 
 def masked_logits(w: Weights, x: FloatArray) -> FloatArray:
     """Run `Masked`."""
-
-    def mask(k: int) -> FloatArray:
-        asked = _relu(x @ w[f"ask{k}.weight"] + w[f"ask{k}.bias"])
-        ready: FloatArray = asked @ w[f"mask{k}.weight"] + w[f"mask{k}.bias"]
-        return ready
-
-    hidden = _norm(x[None], w, "norm") * mask(1)
-    hidden = _relu(_norm(hidden @ w["first.weight"] + w["first.bias"], w, "norm1"))
-    hidden = (hidden * mask(2)) @ w["second.weight"] + w["second.bias"]
-    return _ends(w, _relu(_norm(hidden, w, "norm2")), x)
+    masked = _norm(w, "norm", x[None]) * _layer(w, "mask1", _relu(_layer(w, "ask1", x)))
+    hidden = _relu(_norm(w, "norm1", _layer(w, "first", masked)))
+    masked = hidden * _layer(w, "mask2", _relu(_layer(w, "ask2", x)))
+    hidden = _relu(_norm(w, "norm2", _layer(w, "second", masked)))
+    return _layer(w, "ends.head", hidden).mean(axis=0) + x @ w["ends.skip.weight"].mean(axis=0)
 
 
 class Experts(nn.Module):
     """MMoE (Ma et al., KDD 2018): a softmax gate an action over shared experts."""
 
-    def __init__(self, count: int, sizes: tuple[int, int], prior: FloatArray, drop: float) -> None:
+    def __init__(self, count: int, width: int, hidden: int, prior: FloatArray, drop: float) -> None:
         super().__init__()
-        width, hidden = sizes
         self.count, self.drop = count, nn.Dropout(drop)
-        self.expert = nn.Linear(width, count * hidden)
-        self.gate, self.ends = nn.Linear(width, count * _A), Ends(width, hidden, prior)
+        self.expert, self.gate = (
+            nn.Linear(width, count * hidden),
+            nn.Linear(width, count * len(prior)),
+        )
+        self.ends = Ends(width, hidden, prior)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs [n, 2F] to logits [n, A]: each head reads its own mixture of experts."""
-        experts = self.drop(functional.relu(self.expert(x))).reshape(len(x), self.count, -1)
-        gates = self.gate(x).reshape(len(x), self.count, _A).softmax(dim=1)
-        mixed = (gates * functional.linear(experts, self.ends.head.weight)).sum(dim=1)
-        logits: Tensor = mixed + self.ends.head.bias + self.ends.skip(x)
-        return logits
+        read = linear(
+            self.drop(relu(self.expert(x))).unflatten(1, (self.count, -1)), self.ends.head.weight
+        )
+        gates = self.gate(x).reshape(read.shape).softmax(dim=1)
+        return (gates * read).sum(dim=1) + self.ends.head.bias + self.ends.skip(x)
 
 
 def experts_logits(w: Weights, x: FloatArray) -> FloatArray:
     """Run `Experts`; heads before mixing, so that all is one product a member."""
-    head = w["ends.head.weight"]
-    members, hidden, _ = head.shape
-    expert = _relu(x @ w["expert.weight"] + w["expert.bias"])
-    read = expert.reshape(members, -1, hidden) @ head
-    gates = x @ w["gate.weight"] + w["gate.bias"]
-    gates = gates.reshape(members, len(x), -1, _A)
+    head, skip = w["ends.head.weight"], w["ends.skip.weight"].mean(axis=0)
+    expert = _relu(_layer(w, "expert", x))
+    read = expert.reshape(len(head), -1, head.shape[1]) @ head
+    read = read.reshape(len(head), len(x), -1, head.shape[2])
+    gates = _layer(w, "gate", x).reshape(read.shape)
     gates = np.exp(gates - gates.max(axis=2, keepdims=True))
-    mixed = (gates * read.reshape(gates.shape)).sum(axis=2) / gates.sum(axis=2)
-    total: FloatArray = (mixed + w["ends.head.bias"]).mean(axis=0) + x @ _mean(w)
-    return total
+    mixed = (gates * read).sum(axis=2) / gates.sum(axis=2)
+    return (mixed + w["ends.head.bias"]).mean(axis=0) + x @ skip
 
 
-def _ends(w: Weights, trunk: FloatArray, x: FloatArray) -> FloatArray:
-    skip = x @ _mean(w) if x.ndim == 2 else (x @ w["ends.skip.weight"]).mean(axis=0)
-    logits: FloatArray = (trunk @ w["ends.head.weight"] + w["ends.head.bias"]).mean(axis=0) + skip
-    return logits
+def _layer(w: Weights, name: str, x: FloatArray) -> FloatArray:
+    return x @ w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
-def _mean(w: Weights) -> FloatArray:
-    mean: FloatArray = w["ends.skip.weight"].mean(axis=0)
-    return mean
-
-
-def _norm(x: FloatArray, w: Weights, name: str) -> FloatArray:
+def _norm(w: Weights, name: str, x: FloatArray) -> FloatArray:
     centred = x - x.mean(axis=-1, keepdims=True)
     spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(1e-5))
-    normed: FloatArray = centred / spread * w[f"{name}.weight"] + w[f"{name}.bias"]
-    return normed
+    return centred / spread * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
 def _relu(x: FloatArray) -> FloatArray:
     return np.maximum(x, np.float32(0.0), out=x)
 
 
-def _of(kind: type[nn.Module], size: int) -> Build:
-    return lambda width, hidden, prior, drop: kind(size, (width, hidden), prior, drop)
-
-
 VARIANTS = (
-    Variant("present", 32, Heads),
-    Variant("DCNv2", 22, _of(Crossed, 4), crossed_logits),
-    Variant("MaskNet", 17, _of(Masked, 7), masked_logits),
-    Variant("MMoE", 6, _of(Experts, 3), experts_logits),
-    Variant("present, larger", 80, Heads),
-    Variant("DCNv2, larger", 56, _of(Crossed, 16), crossed_logits),
-    Variant("MaskNet, larger", 52, _of(Masked, 20), masked_logits),
-    Variant("MMoE, larger", 16, _of(Experts, 6), experts_logits),
+    Variant("present", 32),
+    Variant("DCNv2", 22, partial(Crossed, 4), crossed_logits),
+    Variant("MaskNet", 17, partial(Masked, 7), masked_logits),
+    Variant("MMoE", 6, partial(Experts, 3), experts_logits),
+    Variant("present, larger", 80),
+    Variant("DCNv2, larger", 56, partial(Crossed, 16), crossed_logits),
+    Variant("MaskNet, larger", 52, partial(Masked, 20), masked_logits),
+    Variant("MMoE, larger", 16, partial(Experts, 6), experts_logits),
 )

@@ -74,36 +74,13 @@ Build = Callable[[int, int, FloatArray, float], nn.Module]
 """Make a network of (inputs, hidden units, first logits [A], dropout): [n, 2F] to logits [n, A]."""
 
 
-@dataclass(frozen=True, slots=True)
-class Members:
-    """Networks of one shape from different seeds, fitted on the same rows."""
-
-    mean: FloatArray
-    """[F]."""
-    scale: FloatArray
-    """[F]."""
-    weights: dict[str, FloatArray]
-    """Members one behind the other: weights [m, in, out], biases [m, 1, out]."""
-    trained: BoolArray
-    """[A]."""
-    prior: FloatArray
-    """[A]."""
-    reports: list[LoopReport]
-
-
 def fit_ranker(
-    rows: RankerRows, config: RankerRecipeConfig, context: TrainingContext
+    rows: RankerRows, config: RankerRecipeConfig, context: TrainingContext, build: Build = Heads
 ) -> tuple[EnsembleRanker, list[LoopReport]]:
-    """Fit on most people, and stop by the log-loss of the rest."""
-    m = fit_members(rows, config, context, Heads)
-    ranker = EnsembleRanker(config.shape, m.mean, m.scale, m.weights, m.trained, m.prior)
-    return ranker, m.reports
+    """Fit on most people, and stop by the log-loss of the rest.
 
-
-def fit_members(
-    rows: RankerRows, config: RankerRecipeConfig, context: TrainingContext, build: Build
-) -> Members:
-    """Fit every member of any network; the product's is `Heads`, benchmarks try others."""
+    `build`: another network for trials, whose forward pass is then not `EnsembleRanker`'s own.
+    """
     values = rows.features.astype(np.float32)
     mean, scale = _scaling(values)
     trained, prior = _trained(rows.labels)
@@ -129,7 +106,8 @@ def fit_members(
                 )
             )
             members.append({k: v.detach().numpy() for k, v in network.state_dict().items()})
-    return Members(mean, scale, _stack(members), trained, prior, reports)
+    ranker = EnsembleRanker(config.shape, mean, scale, _stack(members), trained, prior)
+    return ranker, reports
 
 
 class _Fit:
