@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
 from models.base import FloatArray, TrainingContext
-from models.ranker import EnsembleRanker
+from models.ranker import EnsembleRanker, RankerConfig
 from training.recipes.ranker import Build, Heads, RankerRecipeConfig, RankerRows, fit_ranker
 
 Weights = dict[str, FloatArray]
@@ -29,10 +29,13 @@ class Variant(NamedTuple):
     build: Build = Heads
     logits: Callable[[Weights, FloatArray], FloatArray] | None = None
     """None: the product's own forward pass."""
+    rates: tuple[float, ...] = (1e-3, 3e-3)
+    """Learning rates that it may choose from."""
+    members: int = 3
 
     def fit(self, rows: RankerRows, rate: float, seed: int) -> tuple[EnsembleRanker, float]:
         """Fit, and give the score of the people who stopped it too."""
-        shape = RankerRecipeConfig().shape.model_copy(update={"hidden": self.hidden})
+        shape = RankerConfig(hidden=self.hidden, members=self.members)
         config = RankerRecipeConfig(learning_rate=rate, shape=shape)
         ranker, reports = fit_ranker(rows, config, TrainingContext(seed, 1), self.build)
         if self.logits is not None:  # all else of serving stays: blocks of 256, scaling, priors
@@ -163,7 +166,7 @@ def _relu(x: FloatArray) -> FloatArray:
 
 
 VARIANTS = (
-    Variant("present", 32),
+    Variant("present", 32, rates=(3e-3,)),
     Variant("DCNv2", 22, partial(Crossed, 4), crossed_logits),
     Variant("MaskNet", 17, partial(Masked, 7), masked_logits),
     Variant("MMoE", 6, partial(Experts, 3), experts_logits),
@@ -171,4 +174,8 @@ VARIANTS = (
     Variant("DCNv2, larger", 56, partial(Crossed, 16), crossed_logits),
     Variant("MaskNet, larger", 52, partial(Masked, 20), masked_logits),
     Variant("MMoE, larger", 16, partial(Experts, 6), experts_logits),
+    Variant("present, 48 wide", 48),
+    Variant("present, rate 0.001", 32, rates=(1e-3,)),
+    Variant("present, 1 member", 32, rates=(3e-3,), members=1),
+    Variant("present, 5 members", 32, rates=(1e-3,), members=5),
 )

@@ -30,7 +30,7 @@ from training.intervals import RESAMPLES, interval
 from training.metrics import ranking_metrics
 from training.recipes.ranker import RankerRows, held_people
 
-FOLDS, RATES, BINS = 3, (1e-3, 3e-3), 15
+FOLDS, BINS = 3, 15
 COLUMNS = (
     "data", "model", "head", "auc", "auc_change", "log_loss", "log_loss_change", "ece",
     "ece_change", "predicted/true", "ndcg@20", "ndcg@20_change", "fit_s", "p50_ms", "p95_ms",
@@ -150,13 +150,15 @@ def _interval(change: float, drawn: Floats) -> list[float]:
 
 
 def compare(judge: Judge) -> tuple[Run, list[dict[str, Any]]]:
-    """Judge every variant; others than the present choose their rate by who stops their fit."""
+    """Judge every variant; where it has two rates, the people who stop its fit choose."""
     runs: dict[Variant, tuple[float, Run]] = {}
     rows = judge.rows(0, np.zeros(len(views.FEATURES), dtype=bool))
     for variant in VARIANTS:
         print(f"  {judge.name}: {variant.name}", flush=True)
-        tried = {variant.fit(rows, rate, 0)[1]: rate for rate in RATES if variant.logits}
-        rate = tried[max(tried)] if tried else RATES[-1]
+        tried = variant.rates[1:] and {
+            variant.fit(rows, rate, 0)[1]: rate for rate in variant.rates
+        }
+        rate = tried[max(tried)] if tried else variant.rates[0]
         runs[variant] = rate, judge.run(variant, rate)
     base, spent = runs[VARIANTS[0]][1], {variant: list[float]() for variant in VARIANTS}
     for variant in VARIANTS * 300:  # in turn, so that a busy moment hits all of them
@@ -209,7 +211,7 @@ def main() -> None:
         rows += found + calibrate(judge, base)
         for group, features in GROUPS.items():
             print(f"  {name}: without {group}", flush=True)
-            run = judge.run(VARIANTS[0], RATES[-1], features)
+            run = judge.run(VARIANTS[0], VARIANTS[0].rates[0], features)
             rows += judge.rows_against(f"without {group}", run, base)
     finish("ranker_variants", rows, COLUMNS)
 

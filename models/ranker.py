@@ -16,7 +16,8 @@ from models.storage import read_state, write_state
 BLOCK: Final = 256
 """Rows a forward pass: float32 sums differ with the shape of a product, so it never changes."""
 _DWELL: Final = ACTIONS.index(Action.DWELL)
-_LONGEST_LOG_SECONDS: Final = 8.0
+LONGEST_LOG_SECONDS: Final = 8.0
+"""No more than 50 minutes of dwell are learned or predicted."""
 
 
 class RankerConfig(BaseModel):
@@ -139,7 +140,7 @@ def prepare(features: FloatArray, mean: FloatArray, scale: FloatArray, bound: fl
 def activate(logits: FloatArray) -> FloatArray:
     """Turn logits [n, A] into probabilities, and into seconds for the dwell head."""
     answers = 1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))
-    seconds = np.expm1(np.clip(logits[:, _DWELL], 0.0, _LONGEST_LOG_SECONDS))
+    seconds = np.expm1(np.clip(logits[:, _DWELL], 0.0, LONGEST_LOG_SECONDS))
     answers[:, _DWELL] = seconds
     return answers.astype(np.float32)
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from contracts.policy import ACTIONS, Action
 from models.base import BoolArray, FloatArray, IntArray, TrainingContext
-from models.ranker import EnsembleRanker, RankerConfig, prepare
+from models.ranker import LONGEST_LOG_SECONDS, EnsembleRanker, RankerConfig, prepare
 from training.loop import LoopReport, run_epochs, torch_run
 
 _DWELL: Final = ACTIONS.index(Action.DWELL)
@@ -63,7 +63,7 @@ class Heads(nn.Module):
             self.skip.weight.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map prepared inputs [n, 2F] to logits [n, A]; log1p of seconds for dwell."""
+        """Map prepared inputs [n, 2F] to logits [n, A]; log(1 + expected seconds) for dwell."""
         hidden = self.dropout(functional.relu(self.first(x)))
         hidden = self.dropout(functional.relu(self.second(hidden)))
         logits: Tensor = self.head(hidden) + self.skip(x)
@@ -122,6 +122,7 @@ class _Fit:
     ) -> None:
         self.network, self.batch = network, config.batch
         self.inputs, self.labels, self.use = data
+        self.typical = 1.0 + self.labels[:, _DWELL].mean()
         self.fitted = torch.from_numpy(np.flatnonzero(~held))
         self.held = torch.from_numpy(np.flatnonzero(held))
         self.optimiser = torch.optim.AdamW(
@@ -146,13 +147,18 @@ class _Fit:
             return -float(self._loss(self.held))
 
     def _loss(self, part: Tensor) -> Tensor:
-        """Sum over heads of the mean loss a row: cross-entropy; squared log seconds for dwell."""
+        """Sum over heads of the mean loss a row: cross-entropy; Poisson's for 1 + seconds.
+
+        Whatever the distribution, Poisson's loss is least at the mean (Gourieroux, Monfort,
+        Trognon, Econometrica 1984); squared log seconds are least at about half of it here.
+        """
         logits, labels, use = self.network(self.inputs[part]), self.labels[part], self.use[part]
         losses = functional.binary_cross_entropy_with_logits(
             logits, labels.clamp(0.0, 1.0), reduction="none"
         )
-        seconds = functional.mse_loss(logits[:, _DWELL], labels[:, _DWELL], reduction="none")
-        losses = torch.cat([losses[:, :_DWELL], seconds[:, None], losses[:, _DWELL + 1 :]], dim=1)
+        guess, seconds = logits[:, _DWELL], labels[:, _DWELL]
+        dwell = (guess.exp() - (1.0 + seconds) * guess) / self.typical
+        losses = torch.cat([losses[:, :_DWELL], dwell[:, None], losses[:, _DWELL + 1 :]], dim=1)
         total = torch.where(use, losses, 0.0).sum(dim=0) / use.sum(dim=0).clamp(min=1)
         return total.sum()
 
@@ -184,9 +190,9 @@ def held_people(groups: IntArray, share: float, seed: int) -> BoolArray:
 
 
 def _loss_labels(labels: FloatArray) -> FloatArray:
-    """Put dwell seconds on the log scale that its head predicts; unknown labels to 0."""
+    """Bound dwell by what its head can predict; unknown labels to 0."""
     ready = np.nan_to_num(labels, nan=0.0).astype(np.float32)
-    ready[:, _DWELL] = np.log1p(np.maximum(ready[:, _DWELL], 0.0))
+    ready[:, _DWELL] = np.clip(ready[:, _DWELL], 0.0, np.expm1(LONGEST_LOG_SECONDS))
     return ready
 
 
