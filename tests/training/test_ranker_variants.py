@@ -21,7 +21,7 @@ def test_torch_and_numpy_agree(variant: Variant) -> None:
     def build(*sizes: object) -> torch.nn.Module:
         networks.append(variant.build(*sizes))
         for weight in networks[-1].parameters():
-            torch.nn.init.normal_(weight, std=0.3)
+            torch.nn.init.normal_(weight, std=0.2)
         return networks[-1]
 
     ranker, _ = variant._replace(build=build).fit(
