@@ -35,7 +35,6 @@ _WHAT: Final = {
         "The point-in-time join and the feature reads of the request path, beside Feast on the "
         "same inputs, with every value compared."
     ),
-    "ranker_settings": "Settings of the ensemble ranker on validation people, out of fold.",
     "propensities": (
         "Logged propensities against Monte-Carlo: a chi-square test a feed, whose p-values must "
         "be uniform; and what drawn pages keep of the greedy page's value."
@@ -47,12 +46,15 @@ _WHAT: Final = {
     "why": "Why-not answers for random posts of the corpus.",
 }
 _LEFT_OUT: Final = {"broken"}
+_ELSEWHERE: Final = {"ranker_variants"}
+"""What is told in another document."""
 
 
 def main() -> None:
     """Rewrite the sections whose runs are here."""
     old = _sections(TARGET.read_text(encoding="utf-8")) if TARGET.exists() else {}
-    new = {path.stem: _section(path) for path in sorted(BENCH.glob("*.json"))}
+    runs = [path for path in sorted(BENCH.glob("*.json")) if path.stem not in _ELSEWHERE]
+    new = {path.stem: _section(path) for path in runs}
     body = "\n".join({**old, **new}[name] for name in sorted({**old, **new}))
     TARGET.write_text(f"{_HEAD}\n{body}", encoding="utf-8")
     print(f"written: {TARGET} ({', '.join(new) or 'no runs found'})")

@@ -14,9 +14,17 @@ from models.base import FloatArray
 from models.storage import read_state, write_state
 
 BLOCK: Final = 256
-"""Rows a forward pass: float32 sums differ with the shape of a product, so it never changes."""
+"""Rows a forward pass: what fits the cache."""
+_INPUT_STEPS: Final = 2.0**19
+_WEIGHT_STEPS: Final = 2.0**21
+"""Inputs of a layer are multiples of 2^-19 and weights of 2^-21: a sum under 2^13 has at most the
+53 bits of a float64, so it is exact, whatever the order in which a processor adds."""
 _DWELL: Final = ACTIONS.index(Action.DWELL)
-_LONGEST_LOG_SECONDS: Final = 8.0
+LONGEST_LOG_SECONDS: Final = 8.0
+"""No more than 50 minutes of dwell are learned or predicted."""
+
+
+Exact = NDArray[np.float64]
 
 
 class RankerConfig(BaseModel):
@@ -60,42 +68,47 @@ class EnsembleRanker:
     def predict(self, features: NDArray[np.floating]) -> FloatArray:
         """Predict probabilities, and expected seconds for dwell: float32 [n, len(ACTIONS)].
 
-        A row's answer never depends on the other rows: blocks are padded to one fixed shape.
+        A row's answer depends on nothing but the row: not on the others, its place, or the kernel
+        that multiplies, because every sum is exact.
         """
         n = len(features)
         if n == 0:
             return np.empty((0, len(ACTIONS)), dtype=np.float32)
-        padded = np.zeros((-(-n // BLOCK) * BLOCK, self.n_features), dtype=np.float32)
-        padded[:n] = features.astype(np.float16)
-        # Element by element a row stands alone already; only products need the fixed shape.
-        x = prepare(padded, self.mean, self.scale, self.config.input_bound)  # [padded n, 2F]
-        blocks = [self._logits(x[s : s + BLOCK]) for s in range(0, len(x), BLOCK)]
-        answers = activate(np.concatenate(blocks)[:n])
+        rounded = features.astype(np.float16).astype(np.float32)
+        x = prepare(rounded, self.mean, self.scale, self.config.input_bound)  # [n, 2F]
+        blocks = [self._logits(x[s : s + BLOCK]) for s in range(0, n, BLOCK)]
+        answers = activate(np.concatenate(blocks).astype(np.float32))
         answers[:, ~self.trained] = self.prior[~self.trained]
         return answers
 
-    def _logits(self, x: FloatArray) -> FloatArray:
-        """Run one block [256, 2F] through all members: their mean logits [256, A]."""
-        flat, w = self._flat, self.weights
-        members = len(w["second.weight"])
-        hidden = _rectify(x @ flat["first"] + flat["first.bias"])  # [256, m * h]
-        split = hidden.reshape(BLOCK, members, -1).transpose(1, 0, 2)
-        split = _rectify(split @ w["second.weight"] + w["second.bias"])  # [m, 256, h]
-        hidden = split.transpose(1, 0, 2).reshape(BLOCK, -1)
-        logits: FloatArray = hidden @ flat["head"] + x @ flat["skip"] + flat["head.bias"]
+    def _logits(self, inputs: FloatArray) -> NDArray[np.floating]:
+        """Run one block [b, 2F] through all members: their mean logits [b, A]."""
+        w, x = self._exact, _on_steps(inputs.astype(np.float64))
+        members = len(w["second"])
+        hidden = _rectify(x @ w["first"] + w["first.bias"])  # [b, m * h]
+        split = hidden.reshape(len(x), members, -1).transpose(1, 0, 2)
+        split = _rectify(split @ w["second"] + w["second.bias"])  # [m, b, h]
+        hidden = split.transpose(1, 0, 2).reshape(len(x), -1)
+        logits: Exact = hidden @ w["head"] + x @ w["skip"] + w["head.bias"]
         return logits
 
     @cached_property
-    def _flat(self) -> dict[str, FloatArray]:
+    def _exact(self) -> dict[str, Exact]:
         """Lay the members side by side, so that a layer is one product; logits are their mean."""
-        w, mean = self.weights, np.float32(1.0 / len(self.weights["head.weight"]))
+        w, members = self.weights, len(self.weights["head.weight"])
         first = w["first.weight"].transpose(1, 0, 2)
-        return {
-            "first": np.ascontiguousarray(first.reshape(first.shape[0], -1)),
+        flat = {
+            "first": first.reshape(first.shape[0], -1),
             "first.bias": w["first.bias"].reshape(1, -1),
-            "head": np.ascontiguousarray(w["head.weight"].reshape(-1, len(ACTIONS)) * mean),
+            "second": w["second.weight"],
+            "second.bias": w["second.bias"],
+            "head": w["head.weight"].reshape(-1, len(ACTIONS)) / members,
             "head.bias": w["head.bias"].mean(axis=0),
-            "skip": np.ascontiguousarray(w["skip.weight"].mean(axis=0)),
+            "skip": w["skip.weight"].mean(axis=0),
+        }
+        return {
+            name: np.rint(array.astype(np.float64) * _WEIGHT_STEPS) / _WEIGHT_STEPS
+            for name, array in flat.items()
         }
 
     def save(self, folder: Path) -> None:
@@ -139,10 +152,18 @@ def prepare(features: FloatArray, mean: FloatArray, scale: FloatArray, bound: fl
 def activate(logits: FloatArray) -> FloatArray:
     """Turn logits [n, A] into probabilities, and into seconds for the dwell head."""
     answers = 1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))
-    seconds = np.expm1(np.clip(logits[:, _DWELL], 0.0, _LONGEST_LOG_SECONDS))
+    seconds = np.expm1(np.clip(logits[:, _DWELL], 0.0, LONGEST_LOG_SECONDS))
     answers[:, _DWELL] = seconds
     return answers.astype(np.float32)
 
 
-def _rectify(x: FloatArray) -> FloatArray:
-    return np.maximum(x, np.float32(0.0), out=x)
+def _rectify(x: Exact) -> Exact:
+    return _on_steps(np.maximum(x, 0.0, out=x))
+
+
+def _on_steps(x: Exact) -> Exact:
+    """Round to multiples of 2^-19, in place: next to the shift a float64 has no finer ones."""
+    shift = 1.5 * 2.0**52 / _INPUT_STEPS
+    x += shift
+    x -= shift
+    return x

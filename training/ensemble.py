@@ -123,7 +123,7 @@ def ensemble_lists(
 
 
 def prediction_metrics(ranker: EnsembleRanker, rows: RankerRows) -> dict[str, float]:
-    """Judge each trained head on rows: AUC, log-loss, ECE; mean absolute error for dwell."""
+    """Judge each trained head on rows: AUC, log-loss, ECE; for dwell its error and bias."""
     predicted = ranker.predict(rows.features)
     found: dict[str, float] = {}
     for column, action in enumerate(ACTIONS):
@@ -133,6 +133,7 @@ def prediction_metrics(ranker: EnsembleRanker, rows: RankerRows) -> dict[str, fl
         truth, guess = rows.labels[known, column], predicted[known, column]
         if action is Action.DWELL:
             found["dwell.mae_seconds"] = float(np.abs(truth - guess).mean())
+            found["dwell.predicted_over_true"] = float(guess.mean() / max(truth.mean(), 1e-9))
             continue
         found[f"{action}.auc"] = auc(truth > 0, guess)
         found[f"{action}.log_loss"] = log_loss(truth > 0, guess)

@@ -1,6 +1,11 @@
 """A candidate's prediction never depends on the others of its batch."""
 
+import subprocess
+import sys
+from hashlib import sha256
+from os import environ
 from pathlib import Path
+from platform import machine
 
 import numpy as np
 import pytest
@@ -52,6 +57,26 @@ def test_any_batch_in_any_order_gives_the_same_bits(rows: list[int]) -> None:
 @pytest.mark.parametrize("n", [1, 2, 7, BLOCK - 1, BLOCK, BLOCK + 1])
 def test_sizes_at_which_products_change_their_sums(n: int) -> None:
     np.testing.assert_array_equal(RANKER.predict(ROWS[:n]), WHOLE[:n])
+
+
+def _bits() -> str:
+    return sha256(RANKER.predict(ROWS).tobytes()).hexdigest()
+
+
+@pytest.mark.skipif(machine() not in {"x86_64", "AMD64"}, reason="kernels of x86 processors")
+def test_kernels_of_other_processors_give_the_same_bits() -> None:
+    found = set()
+    for kernel in ("Prescott", "Sandybridge", "Haswell"):  # each can run on any later one
+        done = subprocess.run(
+            [sys.executable, "-c", "from test_ranker import _bits; print(_bits())"],
+            cwd=Path(__file__).parent,
+            env={**environ, "OPENBLAS_CORETYPE": kernel},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.add(done.stdout.strip())
+    assert found == {_bits()}
 
 
 def test_nothing_to_rank() -> None:

@@ -66,6 +66,7 @@ def test_the_ranker_is_judged_on_impressions(trained: tuple[Path, FlowResult]) -
     assert metrics["click.auc"] > 0.5
     assert metrics["click.ece"] < 0.1
     assert metrics["dwell.mae_seconds"] > 0.0
+    assert 0.7 < metrics["dwell.predicted_over_true"] < 1.4
 
 
 def test_training_saw_nothing_of_the_test(trained: tuple[Path, FlowResult]) -> None:

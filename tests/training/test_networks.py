@@ -113,6 +113,18 @@ def test_ranker_learns_what_was_planted_and_is_calibrated() -> None:
     assert np.corrcoef(guess[:, dwell], rows.labels[:, dwell])[0, 1] > 0.9
 
 
+def test_expected_seconds_are_the_mean_where_most_are_not_viewed_at_all() -> None:
+    rows = ranker_rows(6000)
+    dwell, generator = ACTIONS.index(Action.DWELL), np.random.Generator(np.random.PCG64(3))
+    seconds = generator.random(len(rows.labels)) < 0.4
+    rows.labels[:, dwell] = seconds * np.exp(1.0 + 0.8 * generator.normal(size=len(seconds)))
+    rows.labels[:, dwell] *= np.exp(0.7 * np.clip(rows.features[:, 1], -2, 2))
+    ranker, _ = fit_ranker(rows, CONFIG, TrainingContext(1, 1))
+    guess = ranker.predict(rows.features)[:, dwell]
+    for side in (rows.features[:, 1] > 0, rows.features[:, 1] <= 0):
+        assert guess[side].mean() == pytest.approx(rows.labels[side, dwell].mean(), rel=0.15)
+
+
 def test_heads_without_data_answer_their_prior() -> None:
     ranker, _ = fit_ranker(ranker_rows(500), CONFIG, TrainingContext(1, 1))
     assert ranker.trained.sum() == 2

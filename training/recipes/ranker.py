@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from contracts.policy import ACTIONS, Action
 from models.base import BoolArray, FloatArray, IntArray, TrainingContext
-from models.ranker import EnsembleRanker, RankerConfig, prepare
+from models.ranker import LONGEST_LOG_SECONDS, EnsembleRanker, RankerConfig, prepare
 from training.loop import LoopReport, run_epochs, torch_run
 
 _DWELL: Final = ACTIONS.index(Action.DWELL)
@@ -63,27 +63,28 @@ class Heads(nn.Module):
             self.skip.weight.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map prepared inputs [n, 2F] to logits [n, A]; log1p of seconds for dwell."""
+        """Map prepared inputs [n, 2F] to logits [n, A]; log(1 + expected seconds) for dwell."""
         hidden = self.dropout(functional.relu(self.first(x)))
         hidden = self.dropout(functional.relu(self.second(hidden)))
         logits: Tensor = self.head(hidden) + self.skip(x)
         return logits
 
 
-def fit_ranker(
-    rows: RankerRows,
-    config: RankerRecipeConfig,
-    context: TrainingContext,
-    score: Callable[[FloatArray, BoolArray], float] | None = None,
-) -> tuple[EnsembleRanker, list[LoopReport]]:
-    """Fit on most people, stop on the rest: by their log-loss, or by `score(logits, held)`.
+Build = Callable[[int, int, FloatArray, float], nn.Module]
+"""Make a network of (inputs, hidden units, first logits [A], dropout): [n, 2F] to logits [n, A]."""
 
-    `score` gets the held rows' logits [h, A] and the mask [n] of held rows; higher is better.
+
+def fit_ranker(
+    rows: RankerRows, config: RankerRecipeConfig, context: TrainingContext, build: Build = Heads
+) -> tuple[EnsembleRanker, list[LoopReport]]:
+    """Fit on most people, and stop by the log-loss of the rest.
+
+    `build`: another network for trials, whose forward pass is then not `EnsembleRanker`'s own.
     """
     values = rows.features.astype(np.float32)
     mean, scale = _scaling(values)
     trained, prior = _trained(rows.labels)
-    held = _held(rows.groups, config.held_share, context.seed)
+    held = held_people(rows.groups, config.held_share, context.seed)
     inputs = torch.from_numpy(prepare(values, mean, scale, config.shape.input_bound))
     labels = torch.from_numpy(_loss_labels(rows.labels))
     use = torch.from_numpy(np.isfinite(rows.labels) & trained)
@@ -92,22 +93,20 @@ def fit_ranker(
     reports: list[LoopReport] = []
     for member in range(config.shape.members):
         with torch_run(TrainingContext(context.seed + member, context.threads)):
-            network = Heads(inputs.shape[1], config.shape.hidden, _logit(prior), config.dropout)
+            network = build(inputs.shape[1], config.shape.hidden, _logit(prior), config.dropout)
             fit = _Fit(network, config, (inputs, labels, use), held)
-            judge = fit.held_loss if score is None else _judge(fit, score, held)
             reports.append(
                 run_epochs(
                     network,
                     fit.epoch,
-                    judge,
+                    fit.held_loss,
                     epochs=config.epochs,
                     patience=config.patience,
                     budget_seconds=None if budget is None else budget / config.shape.members,
                 )
             )
             members.append({k: v.detach().numpy() for k, v in network.state_dict().items()})
-    weights = _stack(members)
-    ranker = EnsembleRanker(config.shape, mean, scale, weights, trained, _answer(prior))
+    ranker = EnsembleRanker(config.shape, mean, scale, _stack(members), trained, prior)
     return ranker, reports
 
 
@@ -116,13 +115,14 @@ class _Fit:
 
     def __init__(
         self,
-        network: Heads,
+        network: nn.Module,
         config: RankerRecipeConfig,
         data: tuple[Tensor, Tensor, Tensor],
         held: BoolArray,
     ) -> None:
         self.network, self.batch = network, config.batch
         self.inputs, self.labels, self.use = data
+        self.typical = 1.0 + self.labels[:, _DWELL].mean()
         self.fitted = torch.from_numpy(np.flatnonzero(~held))
         self.held = torch.from_numpy(np.flatnonzero(held))
         self.optimiser = torch.optim.AdamW(
@@ -146,28 +146,21 @@ class _Fit:
         with torch.no_grad():
             return -float(self._loss(self.held))
 
-    def held_logits(self) -> FloatArray:
-        """Predict the held rows, [h, A]."""
-        with torch.no_grad():
-            logits: FloatArray = self.network(self.inputs[self.held]).numpy()
-        return logits
-
     def _loss(self, part: Tensor) -> Tensor:
-        """Sum over heads of the mean loss a row: cross-entropy; squared log seconds for dwell."""
+        """Sum over heads of the mean loss a row: cross-entropy; Poisson's for 1 + seconds.
+
+        Whatever the distribution, Poisson's loss is least at the mean (Gourieroux, Monfort,
+        Trognon, Econometrica 1984); squared log seconds are least at about half of it here.
+        """
         logits, labels, use = self.network(self.inputs[part]), self.labels[part], self.use[part]
         losses = functional.binary_cross_entropy_with_logits(
             logits, labels.clamp(0.0, 1.0), reduction="none"
         )
-        seconds = functional.mse_loss(logits[:, _DWELL], labels[:, _DWELL], reduction="none")
-        losses = torch.cat([losses[:, :_DWELL], seconds[:, None], losses[:, _DWELL + 1 :]], dim=1)
+        guess, seconds = logits[:, _DWELL], labels[:, _DWELL]
+        dwell = (guess.exp() - (1.0 + seconds) * guess) / self.typical
+        losses = torch.cat([losses[:, :_DWELL], dwell[:, None], losses[:, _DWELL + 1 :]], dim=1)
         total = torch.where(use, losses, 0.0).sum(dim=0) / use.sum(dim=0).clamp(min=1)
         return total.sum()
-
-
-def _judge(
-    fit: _Fit, score: Callable[[FloatArray, BoolArray], float], held: BoolArray
-) -> Callable[[], float]:
-    return lambda: score(fit.held_logits(), held)
 
 
 def _scaling(values: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -188,7 +181,8 @@ def _trained(labels: FloatArray) -> tuple[BoolArray, FloatArray]:
     return positive >= FEWEST_POSITIVES, mean.astype(np.float32)
 
 
-def _held(groups: IntArray, share: float, seed: int) -> BoolArray:
+def held_people(groups: IntArray, share: float, seed: int) -> BoolArray:
+    """Mark the rows [n] of the people who decide when to stop."""
     people = np.unique(groups)
     generator = np.random.Generator(np.random.PCG64(seed))
     chosen = generator.permutation(people)[: int(len(people) * share)]
@@ -196,9 +190,9 @@ def _held(groups: IntArray, share: float, seed: int) -> BoolArray:
 
 
 def _loss_labels(labels: FloatArray) -> FloatArray:
-    """Put dwell seconds on the log scale that its head predicts; unknown labels to 0."""
+    """Bound dwell by what its head can predict; unknown labels to 0."""
     ready = np.nan_to_num(labels, nan=0.0).astype(np.float32)
-    ready[:, _DWELL] = np.log1p(np.maximum(ready[:, _DWELL], 0.0))
+    ready[:, _DWELL] = np.clip(ready[:, _DWELL], 0.0, np.expm1(LONGEST_LOG_SECONDS))
     return ready
 
 
@@ -208,11 +202,6 @@ def _logit(prior: FloatArray) -> FloatArray:
     start = np.log(p / (1.0 - p))
     start[_DWELL] = np.log1p(max(float(prior[_DWELL]), 0.0))
     return start.astype(np.float32)
-
-
-def _answer(prior: FloatArray) -> FloatArray:
-    answers: FloatArray = prior.astype(np.float32)
-    return answers
 
 
 def _stack(members: list[dict[str, FloatArray]]) -> dict[str, FloatArray]:
