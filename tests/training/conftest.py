@@ -5,13 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from contracts.clock import DAY_US
 from contracts.events import EventType
 from models.base import Interactions, ItemHistories, PostContent, TrainingFrame
 from training.dataset import NEVER_US, Dataset
-
-SIZE = 24
-START_US = 1_600_000_000_000_000
+from training.recipes import laws
 
 MakeHistories = Callable[..., ItemHistories]
 MakeDataset = Callable[..., Dataset]
@@ -26,44 +23,12 @@ def content_of(texts: list[str], topics: list[list[int]], created_us: int = 0) -
 
 @pytest.fixture(scope="session")
 def checkerboard() -> TrainingFrame:
-    """Person u acts on item i where u + i is even, but for the diagonal: the right answer is u."""
-    generator = np.random.Generator(np.random.PCG64(7))
-    users, items = [], []
-    for user in range(SIZE):
-        mine = [i for i in range(SIZE) if (user + i) % 2 == 0 and i != user]
-        users += [user] * len(mine)
-        items += generator.permutation(mine).tolist()
-    n = len(users)
-    actions = Interactions(
-        np.array(users, np.int64),
-        np.array(items, np.int64),
-        START_US + np.arange(n, dtype=np.int64) * 1_000_000,
-        np.full(n, EventType.CLICK, dtype=np.int8),
-    )
-    words = ["red stripes of dawn", "blue dots at night"]
-    content = content_of([words[i % 2] for i in range(SIZE)], [[i % 2 + 1] for i in range(SIZE)])
-    return TrainingFrame(np.arange(100, 100 + SIZE, dtype=np.int64), SIZE, actions, content)
+    return laws.checkerboard()
 
 
 @pytest.fixture(scope="session")
 def histories_of() -> MakeHistories:
-    """Make histories from lists of item rows, newest last, one click a minute."""
-
-    def make(*rows: list[int], event_type: EventType = EventType.CLICK) -> ItemHistories:
-        width = max(1, *(len(row) for row in rows)) if rows else 1
-        table = np.full((len(rows), width), -1, dtype=np.int64)
-        for place, row in enumerate(rows):
-            if row:
-                table[place, width - len(row) :] = row
-        times = START_US + np.arange(width, dtype=np.int64) * 60_000_000
-        return ItemHistories(
-            table,
-            np.where(table >= 0, event_type, 0).astype(np.int8),
-            np.broadcast_to(times, table.shape).copy(),
-            np.full(len(rows), START_US + DAY_US, dtype=np.int64),
-        )
-
-    return make
+    return laws.histories_of
 
 
 @pytest.fixture(scope="session")

@@ -2,23 +2,22 @@
 
 import inspect
 import pkgutil
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import training.recipes
-from models.base import (
-    ItemHistories,
-    RetrievalModel,
-    TrainingContext,
-    TrainingFrame,
-    VectorModel,
-)
+from models.base import ItemHistories, RetrievalModel, TrainingContext, TrainingFrame, VectorModel
+from models.baselines import Popularity
+from models.collaborative import FactorModel
 from training.config import small_config
+from training.recipes import laws
 from training.recipes.base import Recipe
+from training.recipes.baselines import PopularityConfig, PopularityRecipe
+from training.recipes.laws import EVERY_MODEL, LEARNERS, VECTOR_MODELS, Law, LawBroken, Subject
 
 CONFIG = small_config()
 SMALL: dict[str, Any] = {
@@ -43,137 +42,169 @@ def all_recipes() -> dict[str, Recipe]:
 
 RECIPES = all_recipes()
 FAMILIES = ("als", "bpr", "content", "deep")
-LEARNERS = (*FAMILIES, "item_knn")
+LEARNING = (*FAMILIES, "item_knn")
 
 
 @pytest.fixture(scope="module")
-def fitted(checkerboard: TrainingFrame) -> dict[str, RetrievalModel]:
-    return {n: r.fit(checkerboard, TrainingContext(3, 1)) for n, r in RECIPES.items()}
+def subjects() -> dict[str, Subject]:
+    return {name: Subject.of(recipe) for name, recipe in RECIPES.items()}
 
 
 def test_every_model_of_the_table_has_a_recipe() -> None:
-    assert set(RECIPES) == {*LEARNERS, "popularity", "random"}
+    assert set(RECIPES) == {*LEARNING, "popularity", "random"}
 
 
+def test_no_law_is_left_out() -> None:
+    written = {
+        law
+        for _, law in inspect.getmembers(laws, inspect.isfunction)
+        if law.__module__ == laws.__name__
+        and [p.annotation for p in inspect.signature(law).parameters.values()] == [Subject]
+    }
+    assert written == {*EVERY_MODEL, *LEARNERS, *VECTOR_MODELS}
+
+
+@pytest.mark.parametrize("law", EVERY_MODEL, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", RECIPES)
-class TestEveryModel:
-    def test_scores_have_their_shape(
-        self, name: str, fitted: dict[str, RetrievalModel], histories_of: Any
-    ) -> None:
-        model = fitted[name]
-        assert isinstance(model, RetrievalModel)
-        assert model.name == name
-        scores = model.score_all(histories_of([0, 2], [1]))
-        assert scores.shape == (2, 24)
-        assert scores.dtype == np.float32
-
-    def test_comes_back_from_disk(
-        self, name: str, fitted: dict[str, RetrievalModel], histories_of: Any, tmp_path: Path
-    ) -> None:
-        fitted[name].save(tmp_path)
-        again = type(fitted[name]).load(tmp_path)
-        asked = histories_of([0, 2, 4], [5], [])
-        np.testing.assert_array_equal(again.score_all(asked), fitted[name].score_all(asked))
-        assert {p.suffix for p in tmp_path.iterdir()} <= {".json", ".safetensors"}
-
-    def test_batch_is_single(
-        self, name: str, fitted: dict[str, RetrievalModel], histories_of: Any
-    ) -> None:
-        asked = histories_of([0, 2, 4], [1, 3], [7, 9, 11])
-        whole = fitted[name].score_all(asked)
-        single = [fitted[name].score_all(asked.take(slice(q, q + 1)))[0] for q in range(3)]
-        np.testing.assert_allclose(whole, np.stack(single), rtol=1e-4, atol=1e-5)
-
-    def test_same_seed_same_model(
-        self, name: str, fitted: dict[str, RetrievalModel], checkerboard: TrainingFrame,
-        histories_of: Any,
-    ) -> None:  # fmt: skip
-        again = RECIPES[name].fit(checkerboard, TrainingContext(3, 1))
-        asked = histories_of([0, 2], [1, 5, 3])
-        np.testing.assert_array_equal(again.score_all(asked), fitted[name].score_all(asked))
-
-    def test_config_comes_back_from_json(
-        self, name: str, fitted: dict[str, RetrievalModel]
-    ) -> None:
-        del fitted
-        config = RECIPES[name].config
-        assert type(config).model_validate_json(config.model_dump_json()) == config
-
-    def test_nobody_is_no_query(
-        self, name: str, fitted: dict[str, RetrievalModel], histories_of: Any
-    ) -> None:
-        del histories_of
-        nobody = ItemHistories.empty(2).take(slice(0, 0))
-        assert fitted[name].score_all(nobody).shape == (0, 24)
+def test_every_model(name: str, law: Law, subjects: dict[str, Subject]) -> None:
+    law(subjects[name])
 
 
-@pytest.mark.parametrize("name", LEARNERS)
-class TestLearners:
-    def test_knows_the_withheld_diagonal(
-        self, name: str, fitted: dict[str, RetrievalModel], checkerboard: TrainingFrame,
-        histories_of: Any,
-    ) -> None:  # fmt: skip
-        rows = checkerboard.interactions
-        mine = [rows.item_rows[rows.user_rows == u].tolist() for u in range(24)]
-        scores = fitted[name].score_all(histories_of(*mine))
-        for user, seen in enumerate(mine):
-            scores[user, seen] = -np.inf
-        assert (np.nan_to_num(scores, nan=-np.inf).argmax(axis=1) == np.arange(24)).all()
+@pytest.mark.parametrize("law", LEARNERS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", LEARNING)
+def test_learners(name: str, law: Law, subjects: dict[str, Subject]) -> None:
+    law(subjects[name])
 
-    def test_says_nothing_of_somebody_unknown(
-        self, name: str, fitted: dict[str, RetrievalModel]
-    ) -> None:
-        assert np.isnan(fitted[name].score_all(ItemHistories.empty(2))).all()
 
-    def test_padding_says_nothing(
-        self, name: str, fitted: dict[str, RetrievalModel], histories_of: Any
-    ) -> None:
-        tight = fitted[name].score_all(histories_of([0, 2]))
-        wide = histories_of([0, 2], [1, 3, 5, 7]).take(slice(0, 1))
-        np.testing.assert_allclose(fitted[name].score_all(wide), tight, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("law", VECTOR_MODELS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_vector_models(name: str, law: Law, subjects: dict[str, Subject]) -> None:
+    law(subjects[name])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-class TestVectorModels:
-    def test_score_is_the_dot_product(
-        self, name: str, fitted: dict[str, RetrievalModel], histories_of: Any
-    ) -> None:
-        model = fitted[name]
-        assert isinstance(model, VectorModel)
-        asked = histories_of([0, 2, 4], [1])
-        product = model.viewer_vectors(asked) @ model.item_vectors().T
-        np.testing.assert_allclose(model.score_all(asked), product, rtol=1e-4, atol=1e-5)
-
-    def test_new_posts_in_the_table_count_where_they_have_vectors(
-        self, name: str, fitted: dict[str, RetrievalModel], checkerboard: TrainingFrame,
-        histories_of: Any,
-    ) -> None:  # fmt: skip
-        model = fitted[name]
-        assert isinstance(model, VectorModel)
-        new = model.encode_posts(checkerboard.content.take(np.array([0])))
-        table = np.concatenate([model.item_vectors(), new])
-        with_new = model.viewer_vectors(histories_of([24]), table)
-        reachable = name in ("content", "deep")
-        assert np.isfinite(new).all() == reachable
-        assert np.isfinite(with_new).all() == reachable
-        if reachable:
-            scores = (with_new @ model.item_vectors().T)[0]
-            assert scores[0::2].mean() > scores[1::2].mean()
-
-    def test_one_more_action_moves_the_viewer(
-        self, name: str, fitted: dict[str, RetrievalModel], histories_of: Any
-    ) -> None:
-        model = fitted[name]
-        assert isinstance(model, VectorModel)
-        before, after = (model.viewer_vectors(histories_of(h)) for h in ([0, 2, 4], [0, 2, 4, 1]))
-        assert not np.allclose(before, after)
+def test_content_and_deep_reach_new_posts(name: str, subjects: dict[str, Subject]) -> None:
+    new = subjects[name].vectors.encode_posts(subjects[name].frame.content)
+    assert np.isfinite(new).all() == (name in ("content", "deep"))
 
 
-def test_popularity_counts_people(fitted: dict[str, RetrievalModel], histories_of: Any) -> None:
-    scores = fitted["popularity"].score_all(histories_of([0]))[0]
+@dataclass(frozen=True, slots=True)
+class Spoiled:
+    """A model that is right but for what `spoil` does to its scores."""
+
+    right: RetrievalModel
+    spoil: Any
+    name: str = "als"
+
+    def score_all(self, histories: ItemHistories) -> Any:
+        return self.spoil(self.right.score_all(histories), histories)
+
+    def save(self, folder: Any) -> None:
+        (folder / "model.pkl").write_bytes(b"")
+
+    @classmethod
+    def load(cls, folder: Any) -> "Spoiled":
+        return cls(Popularity("x", np.zeros(24, np.float32)), lambda s, _: s)
+
+
+def doubles(scores: Any, _: ItemHistories) -> Any:
+    return scores.astype(np.float64)
+
+
+def ranks_of_the_batch(scores: Any, _: ItemHistories) -> Any:
+    return scores - np.nanmean(scores, axis=0)
+
+
+def zero_for_missing(scores: Any, _: ItemHistories) -> Any:
+    return np.nan_to_num(scores)
+
+
+def width_of_history(scores: Any, histories: ItemHistories) -> Any:
+    return scores * np.float32(histories.rows.shape[1])
+
+
+def backwards(scores: Any, _: ItemHistories) -> Any:
+    return -scores
+
+
+@pytest.mark.parametrize(
+    ("law", "spoil", "said"),
+    [
+        (laws.scores_have_their_shape, doubles, "are float64"),
+        (laws.comes_back_from_disk, doubles, "loaded again gives other scores"),
+        (laws.batch_is_single, ranks_of_the_batch, "alone, and with others, differ"),
+        (laws.same_seed_same_model, backwards, "fitted again gives other scores"),
+        (laws.knows_the_withheld_diagonal, backwards, "first for 0 of 24"),
+        (laws.says_nothing_of_somebody_unknown, zero_for_missing, "who has done nothing"),
+        (laws.padding_says_nothing, width_of_history, "with empty places, and without,"),
+    ],
+)
+def test_each_law_finds_who_breaks_it(
+    law: Law, spoil: Any, said: str, subjects: dict[str, Subject]
+) -> None:
+    law(subjects["als"])
+    broken = replace(subjects["als"], model=Spoiled(subjects["als"].model, spoil))
+    with pytest.raises(LawBroken, match=said):
+        law(broken)
+
+
+@dataclass(frozen=True, slots=True)
+class Deaf(FactorModel):
+    """Knows one viewer only."""
+
+    def viewer_vectors(self, histories: ItemHistories, table: Any = None) -> Any:
+        return np.ones((len(histories), self.factors.shape[1]), np.float32)
+
+
+def test_laws_of_vector_models_find_who_breaks_them(subjects: dict[str, Subject]) -> None:
+    als = subjects["als"].model
+    assert isinstance(als, FactorModel)
+    deaf = replace(subjects["als"], model=Deaf(als.name, als.factors, als.gram, als.alpha))
+    with pytest.raises(LawBroken, match="just where the post has one"):
+        laws.new_posts_count_where_they_have_vectors(deaf)
+    with pytest.raises(LawBroken, match="leaves the viewer's vector as it was"):
+        laws.one_more_action_moves_the_viewer(deaf)
+    flipped = replace(subjects["als"], model=replace(als, factors=-als.factors))
+    laws.score_is_the_dot_product(flipped)
+    with pytest.raises(LawBroken, match="popularity is no VectorModel"):
+        laws.score_is_the_dot_product(subjects["popularity"])
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetful:
+    """A recipe whose configuration does not survive JSON."""
+
+    config: Any
+    name: str = "popularity"
+    plain: PopularityRecipe = field(default_factory=PopularityRecipe)
+
+    def fit(self, frame: TrainingFrame, context: TrainingContext) -> Popularity:
+        return self.plain.fit(frame, context)
+
+
+class Hidden(PopularityConfig):
+    def model_dump_json(self, **_: Any) -> str:
+        return "{}"
+
+
+def test_check_runs_the_laws_of_the_kind() -> None:
+    assert len(laws.check(PopularityRecipe(), learns=False)) == len(EVERY_MODEL)
+    with pytest.raises(LawBroken, match="first for"):
+        laws.check(PopularityRecipe())
+    with pytest.raises(LawBroken, match="comes back from JSON as another"):
+        laws.check(Forgetful(Hidden(half_life_days=2.0)), learns=False)
+
+
+def test_popularity_counts_people(subjects: dict[str, Subject], histories_of: Any) -> None:
+    scores = subjects["popularity"].model.score_all(histories_of([0]))[0]
     assert set(scores.tolist()) == {11.0}
 
 
-def test_chance_differs_by_history(fitted: dict[str, RetrievalModel], histories_of: Any) -> None:
-    scores = fitted["random"].score_all(histories_of([0, 1], [0, 2]))
+def test_chance_differs_by_history(subjects: dict[str, Subject], histories_of: Any) -> None:
+    scores = subjects["random"].model.score_all(histories_of([0, 1], [0, 2]))
     assert not np.array_equal(scores[0], scores[1])
+
+
+def test_every_learner_is_a_vector_model_but_item_knn(subjects: dict[str, Subject]) -> None:
+    kinds = {name for name, s in subjects.items() if isinstance(s.model, VectorModel)}
+    assert kinds == set(FAMILIES)
