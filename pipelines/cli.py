@@ -32,6 +32,8 @@ _COMMANDS: Final = {
         "reproduce": "reproduce:reproduce",
         "publish": "publish:publish",
         "rollback": "publish:rollback",
+        "drift": "drift:drift",
+        "retrain": "retrain:retrain",
         "mlflow": "mlflow:mlflow",
     },
     "Feeds": {

@@ -38,22 +38,30 @@ class FlowResult:
 
 
 def run_training(
-    home: Path, config: TrainingConfig, clock: StageClock, results: Path | None = None
+    home: Path,
+    config: TrainingConfig,
+    clock: StageClock,
+    results: Path | None = None,
+    *,
+    warm: bool = False,
 ) -> FlowResult:
     """Train on a home folder's log and leave a bundle there, registered as challenger.
 
-    `results`: a Markdown file whose section of this set is replaced.
+    `results`: a Markdown file whose section of this set is replaced; `warm`: begin from the
+    champion's weights.
     """
     with clock.stage("read"):
         data = read_home(home)
     champion = _champion(home)
-    result = train_ranking(data, config, clock, champion)
+    result = train_ranking(data, config, clock, champion, warm=warm)
     with clock.stage("write bundle"):
         bundle = result.bundle.save(home / "bundles")
     with clock.stage("track"):
         saved = replace(result, bundle=bundle)
         run_id, _ = log_run(home, saved, config, home / "bundles" / bundle.bundle_id)
     notes = notes_of(bundle.manifest)
+    if warm:
+        notes["Warm start"] = "; ".join(result.warm) or "nothing could: every fit was cold"
     _write_report(home, bundle.bundle_id, result, run_id)
     if results is not None:
         write_results(results, result.rows, result.ranker_metrics, notes, clock.costs)

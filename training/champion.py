@@ -1,13 +1,21 @@
-"""Judge a stored bundle on today's data: its posts are mapped onto the set's, its weights kept."""
+"""Judge a stored bundle on today's data as it would serve it: mapped onto the set, weights kept."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from contracts.policy import fixed_blend
-from models.base import Family, FloatArray, IntArray, ItemHistories, RetrievalModel
-from models.blend import RetrievalBlend
+from models.base import (
+    BoolArray,
+    Family,
+    FloatArray,
+    IntArray,
+    ItemHistories,
+    PostContent,
+    RetrievalModel,
+    VectorModel,
+)
+from models.blend import BlendedFamilies, RetrievalBlend
 from models.bundle import Bundle
 from training.candidates import Candidates, union_candidates
 from training.dataset import Dataset
@@ -39,16 +47,16 @@ class Aligned:
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class AlignedBlend:
-    """A blend over aligned families."""
+def over_set(model: VectorModel, rows: IntArray, content: PostContent) -> VectorModel:
+    """Give the model over a set's rows; `rows` [n_items of the set]: its own row of each, or -1.
 
-    blend: RetrievalBlend
-    families: Mapping[Family, Aligned]
-
-    def score_all(self, histories: ItemHistories) -> FloatArray:
-        """Score the set's items by the blend, [Q, n_items]."""
-        return self.blend.combine({f: m.score_all(histories) for f, m in self.families.items()})
+    Posts that came after it get the vector of their content, as in serving.
+    """
+    vectors = model.item_vectors()[rows].astype(np.float32)
+    new = np.flatnonzero(rows < 0)
+    if len(new):
+        vectors[new] = model.encode_posts(content.take(new))
+    return model.with_vectors(vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ class AlignedBundle:
     """All that a bundle can rank a set's items by."""
 
     bundle: Bundle
-    families: dict[Family, Aligned]
+    families: dict[Family, VectorModel]
     scorers: dict[str, Scorer]
     """Model name -> scorer; all but the ensemble."""
 
@@ -64,16 +72,16 @@ class AlignedBundle:
     def of(cls, bundle: Bundle, data: Dataset) -> "AlignedBundle":
         """Map a bundle onto a set."""
         rows = bundle.rows_of(data.post_ids)
-        families = {f: Aligned(model, rows) for f, model in bundle.families.items()}
+        families = {f: over_set(m, rows, data.content) for f, m in bundle.families.items()}
         half = RetrievalBlend(
             {Family(k): v for k, v in fixed_blend().blend.items()}, bundle.normalisers
         )
         scorers: dict[str, Scorer] = {
             "popularity": Aligned(bundle.popularity, rows),
             "item_knn": Aligned(bundle.item_knn, rows),
-            **{family.value: aligned for family, aligned in families.items()},
-            "fixed-blend": AlignedBlend(half, families),
-            "retrieval-blend": AlignedBlend(bundle.blend, families),
+            **{family.value: model for family, model in families.items()},
+            "fixed-blend": BlendedFamilies(half, families),
+            "retrieval-blend": BlendedFamilies(bundle.blend, families),
         }
         return cls(bundle, families, scorers)
 
@@ -95,10 +103,20 @@ def judge_bundle(
 ) -> dict[str, Judged]:
     """Judge everything a bundle can rank by on one exam; the ensemble comes last."""
     aligned = AlignedBundle.of(bundle, data)
-    slices = target_slices(exam)
+    slices = {**target_slices(exam), **stranger_slices(bundle, data, exam)}
     judged = {
         name: judge(name, exam, ranked_lists(exam, scorer), slices)
         for name, scorer in aligned.scorers.items()
     }
     lists, _, _ = aligned.ensemble(data, exam, source, union)
     return {**judged, "ensemble": judge("ensemble", exam, lists, slices)}
+
+
+def stranger_slices(bundle: Bundle, data: Dataset, exam: Exam) -> dict[str, BoolArray]:
+    """Pick targets of people who did nothing before the bundle's last lesson, and on posts that
+    it does not know: what folding in and encoding from content are worth."""
+    early = data.actions.times_us <= bundle.manifest.data.last_us
+    trained_on = np.isin(np.arange(data.n_users), data.actions.user_rows[early])
+    people = exam.queries.user_rows[exam.targets.owners]
+    unknown: BoolArray = bundle.rows_of(data.post_ids)[exam.targets.values] < 0
+    return {"people_never_trained_on": ~trained_on[people], "posts_unknown_to_bundle": unknown}

@@ -24,6 +24,7 @@ from training.recipes.content import ContentRecipe, reweighed
 from training.recipes.deep import DeepRecipe
 from training.scoring import Exam, ranked_lists
 from training.stages import StageClock
+from training.warm import WarmStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Models:
     content: ContentModel
     deep: DeepModel
     deep_epochs: int
-    """Passes after which the deep family was best."""
+    """Passes after which the deep family was best, in those of a cold fit."""
 
     def families(self, collaborative: str) -> dict[Family, VectorModel]:
         """Give the three families, the collaborative one by the name of its model."""
@@ -67,8 +68,13 @@ def fit_models(
     *,
     suffix: str = "",
     deep_epochs: int | None = None,
+    warm: WarmStart | None = None,
 ) -> Models:
-    """Fit all models; `deep_epochs` fixes the deep family's passes, with nobody held out."""
+    """Fit all models; `deep_epochs` fixes the deep family's passes, with nobody held out.
+
+    `warm`: what ALS and the deep family may begin from; they make fewer passes then.
+    """
+    warm = WarmStart() if warm is None else warm.before(frame)
     context = TrainingContext(config.seed, config.threads)
     with clock.stage(f"baselines{suffix}"):
         popularity = PopularityRecipe(config.popularity).fit(frame, context)
@@ -76,7 +82,9 @@ def fit_models(
     with clock.stage(f"item_knn{suffix}"):
         item_knn = ItemKnnRecipe(config.item_knn).fit(frame, context)
     with clock.stage(f"als{suffix}"):
-        als = AlsRecipe(config.als).fit(frame, context)
+        passes = warm.passes(f"als{suffix}", warm.als, config.als.iterations)
+        short = config.als.model_copy(update={"iterations": passes})
+        als = AlsRecipe(short, start=warm.als).fit(frame, context)
     with clock.stage(f"bpr{suffix}"):
         bpr = BprRecipe(config.bpr).fit(frame, context)
     with clock.stage(f"content{suffix}"):
@@ -87,10 +95,13 @@ def fit_models(
             chosen = chosen.model_copy(
                 update={"epochs": deep_epochs, "patience": deep_epochs, "held_people": 0}
             )
+        passes = warm.passes(f"deep{suffix}", warm.deep, chosen.epochs)
+        chosen = chosen.model_copy(update={"epochs": passes})
         seconds = deep_budget(config, len(frame.interactions))
         limited = replace(context, time_budget_seconds=seconds)
-        deep, report = DeepRecipe(chosen).fit_reported(frame, limited)
-    return Models(popularity, random, item_knn, als, bpr, content, deep, report.best_epoch)
+        deep, report = DeepRecipe(chosen, start=warm.deep).fit_reported(frame, limited)
+    epochs = warm.cold_passes(warm.deep, report.best_epoch)
+    return Models(popularity, random, item_knn, als, bpr, content, deep, epochs)
 
 
 @dataclass(frozen=True, slots=True)

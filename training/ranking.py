@@ -37,6 +37,7 @@ from training.recipes.ranker import RankerRows, fit_ranker
 from training.scoring import Exam, Judged, Scorer, judge, make_exam, ranked_lists
 from training.split import Split, make_split
 from training.stages import StageClock, StageCost
+from training.warm import WarmStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class TrainingResult:
     choice: Choice
     verdict: Verdict
     costs: list[StageCost] = field(default_factory=list)
+    warm: list[str] = field(default_factory=list)
+    """What began from the champion's weights, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,13 @@ def train_ranking(
     config: TrainingConfig,
     clock: StageClock,
     champion: Bundle | None = None,
+    *,
+    warm: bool = False,
 ) -> TrainingResult:
     """Run everything; LeakageError where a row would see the future, InvalidInput on too little.
 
-    `champion`: the bundle that the new one must not be worse than, judged on the same people.
+    `champion`: the bundle that the new one must not be worse than, judged on the same people;
+    `warm`: begin from its weights wherever they have not seen what is to be judged.
     """
     dataset = data.dataset
     require_actions(dataset)
@@ -83,7 +89,10 @@ def train_ranking(
         split = make_split(dataset, config.split)
         validation = _exam(dataset, split.fit, split.validation)
         test = _exam(dataset, split.refit, split.test)
-    models = fit_models(dataset.frame(split.fit), config, clock)
+    start = WarmStart()
+    if warm and champion is not None and split.cuts_us is not None:
+        start = WarmStart.of(champion, dataset, config)
+    models = fit_models(dataset.frame(split.fit), config, clock, warm=start)
     with clock.stage("choose families and blend"):
         choice = choose_families(models, validation, config)
         stack, union = stack_families(models, choice, validation, config)
@@ -92,7 +101,10 @@ def train_ranking(
     with clock.stage("ranker"):
         # One thread: the network is small, and threads would only wait for one another.
         context = TrainingContext(config.seed, 1, config.ranker_seconds)
-        ranker, _ = fit_ranker(rows, config.ranker, context)
+        known = start.before(dataset.frame(split.refit)).ranker
+        ranker, reports = fit_ranker(rows, config.ranker, context, start=known)
+        if known is not None:
+            start.used.append(f"ranker: {sum(r.epochs for r in reports)} epochs in all")
     if config.refit:
         again = fit_models(
             dataset.frame(split.refit),
@@ -100,6 +112,7 @@ def train_ranking(
             clock,
             suffix=", again on all before the test",
             deep_epochs=max(models.deep_epochs, 1),
+            warm=start,
         )
         with clock.stage("choose families and blend"):
             stack = _restack(again, choice, validation, stack.blend)
@@ -111,7 +124,8 @@ def train_ranking(
     with clock.stage("bundle"):
         parts = Parts(stack.models, stack.families, stack.normalisers, stack.blend, ranker)
         bundle = assemble(dataset, config, split, parts, choice, rows_out, ranker_metrics)
-    return TrainingResult(bundle, rows_out, judged, ranker_metrics, choice, verdict, clock.costs)
+    costs, used = clock.costs, start.used
+    return TrainingResult(bundle, rows_out, judged, ranker_metrics, choice, verdict, costs, used)
 
 
 def _verdict(

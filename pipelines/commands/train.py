@@ -25,6 +25,9 @@ def train(
     refit: Annotated[
         bool, typer.Option(help="Fit the families again on all before the test.")
     ] = True,
+    warm: Annotated[
+        bool, typer.Option("--continue", help="Begin from the champion's weights: fewer passes.")
+    ] = False,
     results: Results = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -46,7 +49,9 @@ def train(
         begins=lambda name: report.say(f"{name} ..."),
         done=lambda cost: report.say(f"  done in {cost.seconds:.1f} s, {cost.peak_mb:.0f} MB"),
     )
-    found = run_training(home_of(home), config, clock, results)
+    found = run_training(home_of(home), config, clock, results, warm=warm)
+    if warm:
+        report.say(f"Warm start: {found.notes['Warm start']}")
     print_models(report, found.rows)
     figures = [(name, f"{value:.4f}") for name, value in found.ranker_metrics.items()]
     if figures:

@@ -36,6 +36,8 @@ class AlsRecipe:
 
     config: AlsConfig = field(default_factory=AlsConfig)
     name: str = "als"
+    start: FloatArray | None = None
+    """Item factors [n_items, factors] to begin from, NaN for items that have none yet."""
 
     def fit(self, frame: TrainingFrame, context: TrainingContext) -> FactorModel:
         """Alternate least squares, seeded."""
@@ -53,6 +55,9 @@ class AlsRecipe:
                 num_threads=context.threads,
                 random_state=context.seed,
             )
+            if self.start is not None:
+                # People are solved from these first, then items: a new one's 0 is never kept.
+                learner.item_factors = np.nan_to_num(self.start, nan=0.0)
             learner.fit(confidence, show_progress=False)
         return FactorModel.from_factors(
             self.name,

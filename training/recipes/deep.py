@@ -55,6 +55,8 @@ class DeepRecipe:
 
     config: DeepRecipeConfig = field(default_factory=DeepRecipeConfig)
     name: str = "deep"
+    start: DeepModel | None = None
+    """A model of the same shape over the frame's rows to begin from, its vocabulary kept."""
 
     def fit(self, frame: TrainingFrame, context: TrainingContext) -> DeepModel:
         """Train, and freeze the item tower into vectors."""
@@ -64,9 +66,12 @@ class DeepRecipe:
         self, frame: TrainingFrame, context: TrainingContext
     ) -> tuple[DeepModel, LoopReport]:
         """Train, and say how long it took to get best, so that a refit can go on as long."""
-        learned = frame.known_content()
-        embedder = fit_embedder(learned, self.config.content, context.seed)
-        topic_ids = _common_topics(learned.topics, self.config.topics)
+        learned, start = frame.known_content(), self.start
+        if start is None:
+            embedder = fit_embedder(learned, self.config.content, context.seed)
+            topic_ids = _common_topics(learned.topics, self.config.topics)
+        else:
+            embedder, topic_ids = start.embedder, start.topic_ids
         text = np.nan_to_num(embedder.embed(frame.content), nan=0.0)
         side = np.concatenate([text, topic_shares(frame.content, topic_ids)], axis=1)
         with torch_run(context):
@@ -74,6 +79,8 @@ class DeepRecipe:
             network = TwoTower(
                 self.config.shape, side.astype(np.float32), counts, self.config.dropout
             )
+            if start is not None:
+                network.resume(start.weights, start.vectors)
             report = Fit(network, self.config, frame, context).run()
             with torch.no_grad():
                 rows = torch.arange(frame.n_items)

@@ -75,14 +75,19 @@ Build = Callable[[int, int, FloatArray, float], nn.Module]
 
 
 def fit_ranker(
-    rows: RankerRows, config: RankerRecipeConfig, context: TrainingContext, build: Build = Heads
+    rows: RankerRows,
+    config: RankerRecipeConfig,
+    context: TrainingContext,
+    build: Build = Heads,
+    start: EnsembleRanker | None = None,
 ) -> tuple[EnsembleRanker, list[LoopReport]]:
     """Fit on most people, and stop by the log-loss of the rest.
 
     `build`: another network for trials, whose forward pass is then not `EnsembleRanker`'s own.
+    `start`: a ranker of the same shape to begin from, its scaling kept.
     """
     values = rows.features.astype(np.float32)
-    mean, scale = _scaling(values)
+    mean, scale = _scaling(values) if start is None else (start.mean, start.scale)
     trained, prior = _trained(rows.labels)
     held = held_people(rows.groups, config.held_share, context.seed)
     inputs = torch.from_numpy(prepare(values, mean, scale, config.shape.input_bound))
@@ -94,6 +99,8 @@ def fit_ranker(
     for member in range(config.shape.members):
         with torch_run(TrainingContext(context.seed + member, context.threads)):
             network = build(inputs.shape[1], config.shape.hidden, _logit(prior), config.dropout)
+            if start is not None:
+                network.load_state_dict(_member(start.weights, member))
             fit = _Fit(network, config, (inputs, labels, use), held)
             reports.append(
                 run_epochs(
@@ -212,3 +219,9 @@ def _stack(members: list[dict[str, FloatArray]]) -> dict[str, FloatArray]:
         ready = parts.transpose(0, 2, 1) if parts.ndim == 3 else parts[:, None, :]
         stacked[name] = np.ascontiguousarray(ready)
     return stacked
+
+
+def _member(weights: dict[str, FloatArray], number: int) -> dict[str, Tensor]:
+    """Take one member out of what `_stack` laid: weights [out, in], biases [out]."""
+    parts = {name: torch.from_numpy(array[number].copy()) for name, array in weights.items()}
+    return {k: v[0] if k.endswith("bias") else v.T.contiguous() for k, v in parts.items()}

@@ -110,6 +110,17 @@ class TwoTower(nn.Module):
             if name != "ids"
         }
 
+    def resume(self, weights: dict[str, FloatArray], vectors: FloatArray) -> None:
+        """Begin from what `export` gave; ids are what item vectors [n, d + 1] hold beside content.
+
+        Items without a vector begin with an id of 0.
+        """
+        named = {f"blocks.{k}" if k[0].isdigit() else k: v for k, v in weights.items()}
+        self.load_state_dict({k: torch.from_numpy(v) for k, v in named.items()}, strict=False)
+        with torch.no_grad():
+            ids = torch.from_numpy(vectors[:, :-1].copy()) - self.item(self.side)
+            self.ids.copy_(torch.nan_to_num(ids))
+
 
 def appeal(counts: FloatArray) -> FloatArray:
     """Give each item's log popularity less the mean over items with actions, [n_items].
