@@ -1,13 +1,16 @@
 """What many rooms test against: one small home, trained once a test process, copied per test."""
 
+import json
 import shutil
 from pathlib import Path
 
 import prometheus_client  # noqa: F401 - before feast, whose import turns its numbers into shared files
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
 
-from contracts.clock import now_us
+from contracts.clock import DAY_US, now_us, to_datetime
 from contracts.settings import load_settings
 from features.materialize import materialize
 from features.workspace import Workspace
@@ -44,6 +47,31 @@ def small_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_home_copy(small_home: Path, tmp_path: Path) -> Path:
     """A copy of `small_home` that a test may write to."""
     return Path(shutil.copytree(small_home, tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def grown_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose published bundle was trained 3 of 12 days ago: people and posts came since."""
+    folder = tmp_path_factory.mktemp("grown")
+    end_us = now_us()
+    cut = to_datetime(end_us - 3 * DAY_US)
+    World.generate(3, people=200, posts=800, days=12, end_us=end_us).write(folder / "whole")
+    shutil.copytree(folder / "whole", folder / "early")
+    events = pq.read_table(folder / "whole" / "events.parquet")
+    early = events.filter(pc.less(events["known_time"], cut))
+    pq.write_table(early, folder / "early" / "events.parquet")
+    posts = (folder / "whole" / "posts.jsonl").read_text().splitlines(keepends=True)
+    made = [line for line in posts if json.loads(line)["created"] < cut.isoformat()]
+    (folder / "early" / "posts.jsonl").write_text("".join(made))
+    with Workspace.open(folder / "home") as workspace:
+        ingest(workspace, open_dataset(folder / "early"), Reporter(as_json=True))
+        data = read_training_data(workspace)
+        bundle = train_ranking(data, small_config(), StageClock()).bundle
+        bundle_id = bundle.save(folder / "home" / "bundles").bundle_id
+        (folder / "home" / "bundles" / "CHAMPION").write_text(bundle_id, encoding="utf-8")
+        ingest(workspace, open_dataset(folder / "whole"), Reporter(as_json=True))
+        materialize(workspace)
+    return folder / "home"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Judge a stored bundle on today's data as it would serve it: mapped onto the set, weights kept."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from training.evaluate import target_slices
 from training.metrics import LONGEST
 from training.reading import FeatureSource
 from training.scoring import Exam, Judged, Scorer, judge, ranked_lists
+
+STRANGERS: Final = ("people_never_trained_on", "posts_unknown_to_bundle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +122,4 @@ def stranger_slices(bundle: Bundle, data: Dataset, exam: Exam) -> dict[str, Bool
     trained_on = np.isin(np.arange(data.n_users), data.actions.user_rows[early])
     people = exam.queries.user_rows[exam.targets.owners]
     unknown: BoolArray = bundle.rows_of(data.post_ids)[exam.targets.values] < 0
-    return {"people_never_trained_on": ~trained_on[people], "posts_unknown_to_bundle": unknown}
+    return dict(zip(STRANGERS, (~trained_on[people], unknown), strict=True))

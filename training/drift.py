@@ -4,8 +4,8 @@ Both windows lie after all that the bundle has learned, so that no score in eith
 having been trained on: the one before is its test, the one after what the log has gained since.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,6 @@ from contracts.clock import DAY_US
 from contracts.policy import ACTIONS, FAMILIES, Action
 from features.event_arrays import int_column
 from features.views import FEATURES
-from models.base import BoolArray
 from models.bundle import Bundle
 from training.champion import AlignedBundle
 from training.ensemble import predict_values, shown_queries, shown_rows
@@ -31,7 +30,7 @@ PSI_SHIFTED: Final = 0.25
 """Population stability index from which a distribution counts as another (Siddiqi 2006)."""
 SHIFTED_SHARE: Final = 0.2
 """A retrain is due when more than this share of the features has shifted."""
-CALIBRATED: Final = (0.8, 1.25)
+LOW, HIGH = 0.8, 1.25
 """Observed over predicted: due where a head's whole interval lies outside."""
 UNKNOWN_SHARE: Final = 0.3
 """Due when more than this share of what was shown lately is unknown to the bundle."""
@@ -39,7 +38,7 @@ FEWEST: Final = 300
 """Rows of a window below which nothing is concluded from it."""
 MOST: Final = 20_000
 """Newest impressions of each window that are compared."""
-VALUE: Final = "value of the ensemble"
+SCORES: Final = (*FAMILIES, "value of the ensemble")
 
 Values = NDArray[np.float64]
 
@@ -65,50 +64,50 @@ class DriftReport:
     """Shown posts compared, before and after."""
     days: float
     """Time that the log has gained since."""
-    features: Sequence[Shift]
+    due: bool = False
+    why: str = ""
+    features: Sequence[Shift] = ()
     """Worst first."""
-    scores: Sequence[Shift]
+    scores: Sequence[Shift] = ()
     """Of each family, and of the ensemble's value."""
-    scores_from: str
-    calibration: dict[str, Interval]
+    scores_from: str = "nothing"
+    calibration: Mapping[str, Interval] = field(default_factory=dict)
     """Head -> observed over predicted on what came since; 1 is calibrated."""
-    unknown: dict[str, float]
+    unknown: Mapping[str, float] = field(default_factory=dict)
     """Share of people and of shown posts since that the bundle never learned of."""
-    due: bool
-    why: str
 
 
-def drift(
+def drift_of(
     bundle: Bundle, data: TrainingData, served: tuple[Values, Values] | None = None
 ) -> DriftReport:
     """Compare the two windows. `served`: scores [n, 4] of the bundle's first and newest decision
     records (families, then value); without them the scores are those of what was shown."""
     shown = data.impressions or _acted(data)
-    since = since_us(bundle, data)
-    learned = bundle.manifest.data.last_us
-    windows = (shown.times_us > learned) & (shown.times_us <= since), shown.times_us > since
-    sizes = (int(windows[0].sum()), int(windows[1].sum()))
+    since, late = since_us(bundle, data), shown.times_us > since_us(bundle, data)
+    early = (shown.times_us > bundle.manifest.data.last_us) & ~late
+    sizes = int(early.sum()), int(late.sum())
     days = (int(shown.times_us.max(initial=since)) - since) / DAY_US
+    report = DriftReport(bundle.bundle_id, sizes, days)
     if min(sizes) < FEWEST:
         why = f"nothing can be said yet: {sizes[0]} and {sizes[1]} rows, {FEWEST} is the least"
-        return DriftReport(bundle.bundle_id, sizes, days, [], [], "", {}, {}, False, why)
+        return replace(report, why=why)
     aligned = AlignedBundle.of(bundle, data.dataset)
-    before, after = (_rows(data, aligned, shown.take(window)) for window in windows)
-    columns = zip(FEATURES, before.features.T, after.features.T, strict=True)
-    features = sorted((shift(*column) for column in columns), key=lambda s: -s.psi)
-    pair = served or (_scores(bundle, before), _scores(bundle, after))
-    names = (*FAMILIES, VALUE)
-    scores = [shift(n, *values) for n, *values in zip(names, *(p.T for p in pair), strict=True)]
+    before, after = (_rows(data, aligned, shown.take(window)) for window in (early, late))
+    shifts = shifts_of(FEATURES, before.features, after.features)
+    scored = served or (_scores(bundle, before), _scores(bundle, after))
     claimed = bundle.manifest.calibrated and data.impressions is not None
-    calibration = calibration_of(bundle, after) if claimed else {}
-    unknown = _unknown(bundle, data, shown, since)
-    reasons = _reasons(features, scores, calibration, unknown)
-    why = "; ".join(reasons) or "features, scores and calibration are as they were"
-    return DriftReport(
-        bundle.bundle_id, (len(before.labels), len(after.labels)), days, features, scores,
-        "decision records" if served else "what was shown, scored again", calibration, unknown,
-        bool(reasons), why,
-    )  # fmt: skip
+    report = replace(
+        report,
+        rows=(len(before.labels), len(after.labels)),
+        features=sorted(shifts, key=lambda s: -s.psi),
+        scores=shifts_of(SCORES, *scored),
+        scores_from="decision records" if served else "what was shown, scored again",
+        calibration=calibration_of(bundle, after) if claimed else {},
+        unknown=_unknown(bundle, data, shown.take(late), since),
+    )
+    reasons = list(_reasons(report))
+    calm = "features, scores and calibration are as they were"
+    return replace(report, due=bool(reasons), why="; ".join(reasons) or calm)
 
 
 def since_us(bundle: Bundle, data: TrainingData) -> int:
@@ -118,36 +117,31 @@ def since_us(bundle: Bundle, data: TrainingData) -> int:
     return int(int_column(events, "event_time")[known].max(initial=0))
 
 
-def shift(name: str, before: NDArray[np.floating], after: NDArray[np.floating]) -> Shift:
-    """Compare two samples, nulls (NaN) as a bin of their own."""
-    one, other = before.astype(np.float64), after.astype(np.float64)
-    means = (float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for v in (one, other))
-    return Shift(name, psi(one, other), ks(one, other), *means)
+def shifts_of(
+    names: Sequence[str], before: NDArray[np.floating], after: NDArray[np.floating]
+) -> list[Shift]:
+    """Compare the columns of two samples [n, k] and [m, k]; nulls (NaN) are a bin of their own."""
+    pairs = zip(before.T.astype(np.float64), after.T.astype(np.float64), strict=True)
+    return [
+        Shift(name, psi(one, other), ks(one, other), _mean(one), _mean(other))
+        for name, (one, other) in zip(names, pairs, strict=True)
+    ]
 
 
 def psi(before: Values, after: Values) -> float:
     """Sum (q - p) log(q / p) over tenths of `before`, shares at least 1e-4; 0 is no shift."""
-    known = before[np.isfinite(before)]
-    edges = np.unique(np.quantile(known, np.linspace(0.1, 0.9, 9))) if len(known) else known
-    p, q = (_shares(values, edges) for values in (before, after))
+    edges = np.unique(np.nanquantile(before, np.arange(1, 10) / 10))
+    bins = [np.where(np.isnan(v), 10, np.searchsorted(edges, v)) for v in (before, after)]
+    p, q = (np.maximum(np.bincount(b, minlength=11) / len(b), 1e-4) for b in bins)
     return float(((q - p) * np.log(q / p)).sum())
-
-
-def _shares(values: Values, edges: Values) -> Values:
-    missing = ~np.isfinite(values)
-    bins = np.where(missing, len(edges) + 1, np.searchsorted(edges, values, side="left"))
-    shares = np.bincount(bins, minlength=len(edges) + 2) / max(len(values), 1)
-    return np.maximum(shares, 1e-4)
 
 
 def ks(before: Values, after: Values) -> float:
     """Give the largest gap of the two distribution functions (Kolmogorov and Smirnov)."""
     one, other = (np.sort(values[np.isfinite(values)]) for values in (before, after))
-    if not len(one) or not len(other):
-        return 0.0
     grid = np.concatenate([one, other])
-    parts = (np.searchsorted(v, grid, side="right") / len(v) for v in (one, other))
-    return float(np.abs(next(parts) - next(parts)).max())
+    p, q = (np.searchsorted(v, grid, side="right") / max(len(v), 1) for v in (one, other))
+    return float(np.abs(p - q).max(initial=0.0))
 
 
 def calibration_of(bundle: Bundle, rows: RankerRows, seed: int = 0) -> dict[str, Interval]:
@@ -160,9 +154,9 @@ def calibration_of(bundle: Bundle, rows: RankerRows, seed: int = 0) -> dict[str,
             continue
         pair = (rows.labels[:, column] > 0, predicted[:, column])
         sums = np.stack([np.bincount(owner, v, len(people)) for v in pair], axis=1)
-        means = bootstrap_means(sums, seed)
+        happened, expected = bootstrap_means(sums, seed).T
         ratio = float(sums[:, 0].sum() / sums[:, 1].sum())
-        found[action.value] = interval(ratio, means[:, 0] / means[:, 1])
+        found[action.value] = interval(ratio, happened / expected)
     return found
 
 
@@ -171,17 +165,14 @@ def draw(report: DriftReport, path: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    worst = list(reversed([*report.features[:10]]))
+    worst = [*report.features[:10]][::-1]
     left.barh([s.name for s in worst], [s.psi for s in worst])
     left.axvline(PSI_SHIFTED, color="tab:red", linewidth=1)
     left.set_xlabel("population stability index")
-    for place, found in enumerate(report.calibration.values()):
-        right.plot([found.low, found.high], [place, place], color="tab:blue")
-        right.plot(found.mean, place, "o", color="tab:blue")
+    for name, found in report.calibration.items():
+        right.plot([found.low, found.mean, found.high], [name] * 3, "|-", color="tab:blue")
     right.axvline(1.0, color="grey", linewidth=1)
-    right.set_yticks(range(len(report.calibration)), list(report.calibration))
     right.set_xlabel("observed over predicted, 95 % interval")
-    figure.suptitle(f"{report.bundle_id}: {'retrain' if report.due else 'no retrain'}")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
@@ -195,53 +186,42 @@ def _acted(data: TrainingData) -> Impressions:
 
 
 def _rows(data: TrainingData, aligned: AlignedBundle, shown: Impressions) -> RankerRows:
-    asked = shown_queries(data.dataset, shown, MOST)
-    scales = dict(aligned.bundle.normalisers)
+    asked, scales = shown_queries(data.dataset, shown, MOST), dict(aligned.bundle.normalisers)
     return shown_rows(data.dataset, data.features, asked, aligned.families, scales)
 
 
-def _scores(bundle: Bundle, rows: RankerRows) -> Values:
+def _scores(bundle: Bundle, rows: RankerRows) -> NDArray[np.floating]:
     """Give the families' scores and the ensemble's value of each row, [n, 4]."""
-    there: BoolArray = np.ones((len(rows.features), 1), dtype=bool)
+    there = np.ones((len(rows.features), 1), dtype=np.bool_)
     values = predict_values(bundle.ranker, bundle.policy, rows.features[:, None, :], there)
-    return np.concatenate([rows.features[:, -len(FAMILIES) :].astype(np.float64), values], axis=1)
+    return np.concatenate([rows.features[:, -len(FAMILIES) :], values], axis=1)
 
 
 def _unknown(
     bundle: Bundle, data: TrainingData, shown: Impressions, since: int
 ) -> dict[str, float]:
-    late = shown.times_us > since
     actions = data.dataset.actions
-    old = np.unique(actions.user_rows[actions.times_us <= since])
-    people = np.unique(shown.user_rows[late])
-    posts = bundle.rows_of(data.dataset.post_ids)[shown.item_rows[late]]
-    return {"people": float((~np.isin(people, old)).mean()), "posts": float((posts < 0).mean())}
+    strange = ~np.isin(np.unique(shown.user_rows), actions.user_rows[actions.times_us <= since])
+    posts = bundle.rows_of(data.dataset.post_ids)[shown.item_rows]
+    return {"people": float(strange.mean()), "posts": float((posts < 0).mean())}
 
 
-def _reasons(
-    features: Sequence[Shift],
-    scores: Sequence[Shift],
-    calibration: dict[str, Interval],
-    unknown: dict[str, float],
-) -> list[str]:
+def _mean(values: Values) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def _reasons(report: DriftReport) -> Iterator[str]:
     """Say each thing that makes a retrain due."""
-    moved = [s for s in features if s.psi > PSI_SHIFTED]
-    reasons = []
-    if len(moved) > SHIFTED_SHARE * len(features):
+    moved = [s for s in report.features if s.psi > PSI_SHIFTED]
+    if len(moved) > SHIFTED_SHARE * len(report.features):
         worst = f"{moved[0].name} most (PSI {moved[0].psi:.2f})"
-        reasons.append(f"{len(moved)} of {len(features)} features have shifted, {worst}")
-    reasons += [
-        f"scores have shifted: {s.name} (PSI {s.psi:.2f})" for s in scores if s.psi > PSI_SHIFTED
-    ]
-    low, high = CALIBRATED
-    reasons += [
-        f"{name} happens {found.text(2)} times as often as predicted"
-        for name, found in calibration.items()
-        if found.high < low or found.low > high
-    ]
-    reasons += [
-        f"{share:.0%} of the {what} shown lately are unknown to the bundle"
-        for what, share in unknown.items()
-        if share > UNKNOWN_SHARE
-    ]
-    return reasons
+        yield f"{len(moved)} of {len(report.features)} features have shifted, {worst}"
+    for score in report.scores:
+        if score.psi > PSI_SHIFTED:
+            yield f"scores have shifted: {score.name} (PSI {score.psi:.2f})"
+    for name, found in report.calibration.items():
+        if found.high < LOW or found.low > HIGH:
+            yield f"{name} happens {found.text(2)} times as often as predicted"
+    for what, share in report.unknown.items():
+        if share > UNKNOWN_SHARE:
+            yield f"{share:.0%} of the {what} shown lately are unknown to the bundle"

@@ -4,22 +4,32 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from rich.markup import escape
 
-from contracts.errors import InvalidInput
+from contracts.errors import Conflict, InvalidInput
+from features.storage import WriterLock
 from feed_api.signals import signals_lead_to
+from models.bundle import read_manifest
+from pipelines.commands.drift import drift_home
+from pipelines.commands.publish import publish
 from pipelines.console import AsJson, Home, Reporter, home_of
-from pipelines.retrain import retrain_once
+from pipelines.flow import run_training
+from pipelines.publish import champion_id
+from training.config import TrainingConfig
 from training.stages import StageClock
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+LOCK: Final = "retrain.lock"
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+Turn = dict[str, str | None]
+"""`outcome` (`kept`: no drift, `refused`, `published` or `failed`), `why`, `bundle_id`."""
 
 
 def span_of(text: str) -> timedelta:
@@ -49,15 +59,42 @@ def retrain(
     report = Reporter(as_json)
     folder = home_of(home)
     if not once:
-        _loop(report, folder, every, if_drift=if_drift)
+        _loop(report, folder, every.total_seconds(), if_drift=if_drift)
         return
     clock = StageClock(done=lambda cost: report.say(f"{cost.name}: {cost.seconds:.1f} s"))
-    turn = retrain_once(folder, if_drift=if_drift, clock=clock)
-    _log(report, f"{turn.outcome} {turn.bundle_id}: {turn.why}")
-    report.finish({**asdict(turn), "seconds": sum(cost.seconds for cost in clock.costs)})
+    turn = retrain_once(folder, clock, if_drift=if_drift)
+    _log(report, turn)
+    report.finish({**turn, "seconds": sum(cost.seconds for cost in clock.costs)})
 
 
-def _loop(report: Reporter, home: Path, every: timedelta, *, if_drift: bool) -> None:
+def retrain_once(
+    home: Path, clock: StageClock, *, if_drift: bool, config: TrainingConfig | None = None
+) -> Turn:
+    """Take one turn under the lock; Conflict where another holds it.
+
+    The choices of training are those of the champion unless given. What is published has passed
+    the gate, the feature certificate and the golden requests: `headwater publish` itself does it.
+    """
+    lock = WriterLock(home / LOCK)
+    try:
+        champion = champion_id(home)
+        if champion is not None and if_drift and not (found := drift_home(home)).due:
+            return {"outcome": "kept", "why": found.why, "bundle_id": champion}
+        if champion is not None and config is None:
+            manifest = read_manifest(home / "bundles" / champion)
+            config = TrainingConfig.model_validate(dict(manifest.config))
+        trained = run_training(home, config or TrainingConfig(), clock, warm=True)
+        turn: Turn = {"outcome": "published", "why": trained.why, "bundle_id": trained.bundle_id}
+        try:
+            publish(trained.bundle_id, home=home)
+        except Conflict as refused:
+            turn |= {"outcome": "refused", "why": refused.detail}
+        return turn
+    finally:
+        lock.release()
+
+
+def _loop(report: Reporter, home: Path, every_seconds: float, *, if_drift: bool) -> None:
     """Run turn after turn as children until a signal comes."""
     stop = Event()
     children: list[subprocess.Popen[bytes]] = []
@@ -73,24 +110,29 @@ def _loop(report: Reporter, home: Path, every: timedelta, *, if_drift: bool) -> 
         while not stop.is_set():
             began = monotonic()
             children[:] = [subprocess.Popen(command, stdout=subprocess.PIPE)]  # noqa: S603 - ours
-            if stop.is_set():
+            if stop.is_set():  # the signal came before there was a child to end
                 end()
             said = children[0].communicate()[0]
-            _log(report, "stopped" if stop.is_set() else _outcome(said, children[0].returncode))
-            stop.wait(max(0.0, began + every.total_seconds() - monotonic()))
-    report.finish({"outcome": "stopped"})
+            if not stop.is_set():
+                _log(report, _told(said, children[0].returncode))
+            stop.wait(max(0.0, began + every_seconds - monotonic()))
+    stopped: Turn = {"outcome": "stopped", "why": "told to", "bundle_id": champion_id(home)}
+    _log(report, stopped)
+    report.finish(stopped)
 
 
-def _outcome(said: bytes, status: int) -> str:
-    """Say in a line what a turn came to, from the last line that it printed."""
+def _told(said: bytes, status: int) -> Turn:
+    """Read what a turn came to from the last line that its process printed."""
     try:
-        told = json.loads(said.splitlines()[-1])
+        told: dict[str, dict[str, str]] = json.loads(said.splitlines()[-1])
     except (IndexError, ValueError):
-        return f"failed: its process ended with status {status}"
-    if "error" in told:
-        return f"failed: {told['error']['detail']}"
-    return f"{told['outcome']} {told['bundle_id']}: {told['why']}"
+        told = {"error": {"detail": f"its process ended with status {status}"}}
+    failed: Turn = {"outcome": "failed", "why": told.get("error", {}).get("detail")}
+    return failed if "error" in told else dict(told)  # type: ignore[arg-type]  # a turn
 
 
-def _log(report: Reporter, text: str) -> None:
-    report.say(f"{datetime.now(tz=UTC):%Y-%m-%dT%H:%M:%SZ} retrain {text}")
+def _log(report: Reporter, turn: Turn) -> None:
+    line = f"{datetime.now(tz=UTC):%Y-%m-%dT%H:%M:%SZ} retrain {turn['outcome']} "
+    report.console.print(
+        escape(line + f"{turn.get('bundle_id') or '-'}: {turn['why']}"), soft_wrap=True
+    )
