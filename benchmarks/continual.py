@@ -26,11 +26,11 @@ from training.evaluate import DECIDING, table
 from training.intervals import bootstrap_means, interval
 from training.ranking import TrainingResult, test_exam, train_ranking
 from training.reading import TrainingData, read_training_data
-from training.scoring import Judged
 from training.stages import StageClock
+from training.warm import WarmStart
 
 MODELS = ("als", "deep", "ensemble")
-COLUMNS = ("what", "cold", "warm", "warm - cold")
+COLUMNS = ("what", "cold", "warm", "warm - cold", "champion")
 
 
 def main() -> None:
@@ -42,11 +42,10 @@ def main() -> None:
     options = parser.parse_args()
     config = TrainingConfig(seed=options.seed, threads=1, deep_seconds=600.0)
     early, whole = grow(BENCH / "continual", options.people, options.days)
-    champion = train_ranking(early, config, StageClock()).bundle
-    runs = {
-        name: train_ranking(whole, config, StageClock(), champion, warm=name == "warm")
-        for name in ("cold", "warm")
-    }
+    before = train_ranking(early, config, StageClock())
+    champion = before.bundle
+    starts = {"cold": None, "warm": WarmStart.of(champion, before.first, whole.dataset, config)}
+    runs = {n: train_ranking(whole, config, StageClock(), champion, s) for n, s in starts.items()}
     print("\n".join(runs["warm"].warm))
     report = drift_of(champion, whole)
     print(f"drift: due {report.due}, {report.why}")
@@ -77,34 +76,30 @@ def grow(folder: Path, people: int, days: int) -> tuple[TrainingData, TrainingDa
 def _quality(runs: dict[str, TrainingResult]) -> list[Row]:
     rows: list[Row] = []
     for model in MODELS:
-        cold, warm = (_values(runs[name].judged[model]) for name in ("cold", "warm"))
-        means = bootstrap_means(np.stack([cold, warm], axis=1), 0)
-        found = [
-            interval(float(np.nanmean(v)), m) for v, m in zip((cold, warm), means.T, strict=True)
-        ]
-        gap = interval(found[1].mean - found[0].mean, means[:, 1] - means[:, 0])
-        rows.append(dict(zip(COLUMNS, (f"{model} {DECIDING}", *(v.text() for v in (*found, gap))),
-                             strict=True)))  # fmt: skip
+        both = [runs[name].judged[model].values[DECIDING] for name in ("cold", "warm")]
+        means = bootstrap_means(np.stack(both, axis=1), 0)
+        cold, warm = (float(np.nanmean(values)) for values in both)
+        rows.append(
+            {
+                "what": f"{model}, {DECIDING}",
+                "cold": interval(cold, means[:, 0]).text(),
+                "warm": interval(warm, means[:, 1]).text(),
+                "warm - cold": interval(warm - cold, means[:, 1] - means[:, 0]).text(),
+            }
+        )
     return rows
 
 
-def _values(judged: Judged) -> np.ndarray:
-    return judged.values[DECIDING]
-
-
 def _seconds(runs: dict[str, TrainingResult]) -> list[Row]:
-    costs = {
-        name: {stage: sum(c.seconds for c in run.costs if c.name.split(",")[0] == stage)
-               for stage in dict.fromkeys(c.name.split(",")[0] for c in run.costs)}
-        for name, run in runs.items()
-    }  # fmt: skip
-    for cost in costs.values():
-        cost["all stages"] = sum(cost.values())
+    def spent(name: str, stage: str) -> float:
+        return sum(c.seconds for c in runs[name].costs if stage in ("all", c.name.split(",")[0]))
+
+    stages = ("als", "deep", "ranker", "all")
+    pairs = {stage: (spent("cold", stage), spent("warm", stage)) for stage in stages}
     return [
-        {"what": f"{stage}, seconds", "cold": costs["cold"][stage], "warm": costs["warm"][stage],
-         "warm - cold": costs["warm"][stage] - costs["cold"][stage]}
-        for stage in ("als", "deep", "ranker", "all stages")
-    ]  # fmt: skip
+        {"what": f"{stage}, seconds", "cold": cold, "warm": warm, "warm - cold": warm - cold}
+        for stage, (cold, warm) in pairs.items()
+    ]
 
 
 def _strangers(champion: Bundle, data: TrainingData, config: TrainingConfig) -> list[Row]:
@@ -112,10 +107,18 @@ def _strangers(champion: Bundle, data: TrainingData, config: TrainingConfig) -> 
     exam, source, split = test_exam(data, config)
     judged = judge_bundle(champion, data.dataset, exam, source, config.union)
     rows = table("world", split.sentence, list(judged.values()), exam, config.seed)
-    return [
-        {"what": f"champion's {row.model}: recall@20 of {name}", "cold": row.slices[name].text()}
-        for row in rows for name in STRANGERS if name in row.slices
-    ]  # fmt: skip
+    found = [(row, name) for row in rows for name in STRANGERS if name in row.slices]
+    everybody = [
+        {"what": f"{row.model}, recall@20", "champion": row.metrics["recall@20"].text()}
+        for row in rows
+    ]
+    return everybody + [
+        {
+            "what": f"{row.model}, {name.replace('_', ' ')}",
+            "champion": row.slices[name].text(),
+        }
+        for row, name in found
+    ]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any, Final
 from contracts.errors import BundleMismatch, NotFound
 from features.workspace import Workspace
 from models.bundle import Bundle
+from models.deep import DeepModel
 from models.manifest import Manifest
 from pipelines.publish import champion_id
 from training.config import TrainingConfig
@@ -18,9 +19,12 @@ from training.reading import TrainingData, read_training_data
 from training.report import write_results
 from training.stages import StageClock, StageCost
 from training.tracking import log_run
+from training.warm import FirstFit, WarmStart
 
 CHALLENGER_FILE: Final = "CHALLENGER"
 REPORT_SUFFIX: Final = ".report.json"
+FIRST_SUFFIX: Final = ".first"
+"""Folder beside a bundle: its deep family as the first fit left it, for the next warm start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ def run_training(
     with clock.stage("read"):
         data = read_home(home)
     champion = _champion(home)
-    result = train_ranking(data, config, clock, champion, warm=warm)
+    start = read_start(home, champion, data, config) if warm and champion else None
+    result = train_ranking(data, config, clock, champion, start)
     with clock.stage("write bundle"):
         bundle = result.bundle.save(home / "bundles")
     with clock.stage("track"):
@@ -118,6 +123,18 @@ def _champion(home: Path) -> Bundle | None:
         return None
 
 
+def read_start(
+    home: Path, champion: Bundle, data: TrainingData, config: TrainingConfig
+) -> WarmStart:
+    """Read what a run may begin from; the first fit lies beside its bundle."""
+    folder = home / "bundles" / f"{champion.bundle_id}{FIRST_SUFFIX}"
+    noted = read_report(home, champion.bundle_id) or {}
+    first = None
+    if "first_seen_us" in noted and folder.is_dir():
+        first = FirstFit(DeepModel.load(folder), int(noted["first_seen_us"]))
+    return WarmStart.of(champion, first, data.dataset, config)
+
+
 def notes_of(manifest: Manifest) -> dict[str, Any]:
     """Say in words what a bundle was trained on, measured on, and what validation chose."""
     collaborative = manifest.families["collaborative"].model
@@ -148,10 +165,12 @@ def _write_report(home: Path, bundle_id: str, result: TrainingResult, run_id: st
         "run_id": run_id,
         "promote": result.verdict.promote,
         "why": result.verdict.why,
+        "first_seen_us": result.first.seen_us,
         "rows": [row.model_dump(mode="json") for row in result.rows],
         "costs": [cost._asdict() for cost in result.costs],
     }
     folder = home / "bundles"
+    result.first.deep.save(folder / f"{bundle_id}{FIRST_SUFFIX}")
     text = dumps(report, indent=2)
     (folder / f"{bundle_id}{REPORT_SUFFIX}").write_text(text + "\n", encoding="utf-8")
     (folder / CHALLENGER_FILE).write_text(bundle_id + "\n", encoding="utf-8")

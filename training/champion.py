@@ -1,7 +1,7 @@
 """Judge a stored bundle on today's data as it would serve it: mapped onto the set, weights kept."""
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from training.metrics import LONGEST
 from training.reading import FeatureSource
 from training.scoring import Exam, Judged, Scorer, judge, ranked_lists
 
+Model = TypeVar("Model", bound=VectorModel)
 STRANGERS: Final = ("people_never_trained_on", "posts_unknown_to_bundle")
 
 
@@ -50,7 +51,7 @@ class Aligned:
         return out
 
 
-def over_set(model: VectorModel, rows: IntArray, content: PostContent) -> VectorModel:
+def over_set(model: Model, rows: IntArray, content: PostContent) -> Model:
     """Give the model over a set's rows; `rows` [n_items of the set]: its own row of each, or -1.
 
     Posts that came after it get the vector of their content, as in serving.

@@ -96,11 +96,13 @@ def fit_models(
                 update={"epochs": deep_epochs, "patience": deep_epochs, "held_people": 0}
             )
         passes = warm.passes(f"deep{suffix}", warm.deep, chosen.epochs)
-        chosen = chosen.model_copy(update={"epochs": passes})
+        share = passes / chosen.epochs
+        patience = max(1, round(share * chosen.patience))
+        chosen = chosen.model_copy(update={"epochs": passes, "patience": patience})
         seconds = deep_budget(config, len(frame.interactions))
         limited = replace(context, time_budget_seconds=seconds)
         deep, report = DeepRecipe(chosen, start=warm.deep).fit_reported(frame, limited)
-    epochs = warm.cold_passes(warm.deep, report.best_epoch)
+    epochs = round(report.best_epoch / share)
     return Models(popularity, random, item_knn, als, bpr, content, deep, epochs)
 
 

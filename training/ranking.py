@@ -37,7 +37,7 @@ from training.recipes.ranker import RankerRows, fit_ranker
 from training.scoring import Exam, Judged, Scorer, judge, make_exam, ranked_lists
 from training.split import Split, make_split
 from training.stages import StageClock, StageCost
-from training.warm import WarmStart
+from training.warm import FirstFit, WarmStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class TrainingResult:
 
     bundle: Bundle
     """Not yet written."""
+    first: FirstFit
     rows: list[ModelRow]
     judged: dict[str, Judged]
     ranker_metrics: dict[str, float]
@@ -75,13 +76,12 @@ def train_ranking(
     config: TrainingConfig,
     clock: StageClock,
     champion: Bundle | None = None,
-    *,
-    warm: bool = False,
+    warm: WarmStart | None = None,
 ) -> TrainingResult:
     """Run everything; LeakageError where a row would see the future, InvalidInput on too little.
 
     `champion`: the bundle that the new one must not be worse than, judged on the same people;
-    `warm`: begin from its weights wherever they have not seen what is to be judged.
+    `warm`: its weights, to begin from wherever they have not seen what is to be judged.
     """
     dataset = data.dataset
     require_actions(dataset)
@@ -89,10 +89,9 @@ def train_ranking(
         split = make_split(dataset, config.split)
         validation = _exam(dataset, split.fit, split.validation)
         test = _exam(dataset, split.refit, split.test)
-    start = WarmStart()
-    if warm and champion is not None and split.cuts_us is not None:
-        start = WarmStart.of(champion, dataset, config)
-    models = fit_models(dataset.frame(split.fit), config, clock, warm=start)
+    start, frame = warm or WarmStart(), dataset.frame(split.fit)
+    models = fit_models(frame, config, clock, warm=start)
+    first = FirstFit(models.deep, int(frame.interactions.times_us.max(initial=0)))
     with clock.stage("choose families and blend"):
         choice = choose_families(models, validation, config)
         stack, union = stack_families(models, choice, validation, config)
@@ -124,8 +123,8 @@ def train_ranking(
     with clock.stage("bundle"):
         parts = Parts(stack.models, stack.families, stack.normalisers, stack.blend, ranker)
         bundle = assemble(dataset, config, split, parts, choice, rows_out, ranker_metrics)
-    costs, used = clock.costs, start.used
-    return TrainingResult(bundle, rows_out, judged, ranker_metrics, choice, verdict, costs, used)
+    figures = (rows_out, judged, ranker_metrics, choice, verdict, clock.costs)
+    return TrainingResult(bundle, first, *figures, start.used)
 
 
 def _verdict(

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from models.base import Family, FloatArray, TrainingFrame
+from models.base import Family, FloatArray, TrainingFrame, VectorModel
 from models.bundle import Bundle
-from models.collaborative import FactorModel
 from models.deep import DeepModel
 from models.ranker import EnsembleRanker
 from training.champion import over_set
@@ -13,56 +12,76 @@ from training.config import TrainingConfig
 from training.dataset import Dataset
 
 WARM_SHARE: Final = 0.3
-"""Share of the passes of a cold fit that a warm one makes."""
+"""Share of the passes of a cold fit that a warm one makes, and of its patience."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstFit:
+    """The deep family as a run's first fit left it: blind to all that the run was judged on."""
+
+    deep: DeepModel
+    """Over the rows of the run's bundle."""
+    seen_us: int
+    """The newest action that it has learned from."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """The champion's weights; absent where its choices are others than this run's."""
+    """Weights over the set's rows; absent where their choices are others than this run's."""
 
-    seen_us: int = 0
-    """The newest action that they have learned from."""
-    als: FloatArray | None = None
-    """[n_items, factors] in the set's rows; NaN where it has none."""
+    first: DeepModel | None = None
+    first_seen_us: int = 0
     deep: DeepModel | None = None
-    """Over the set's rows."""
+    als: FloatArray | None = None
+    """[n_items, factors]; NaN where it has none."""
     ranker: EnsembleRanker | None = None
+    seen_us: int = 0
     used: list[str] = field(default_factory=list)
     """What began warm, in words."""
 
     @classmethod
-    def of(cls, champion: Bundle, data: Dataset, config: TrainingConfig) -> "WarmStart":
-        """Lay the champion's weights over a set's rows."""
+    def of(
+        cls, champion: Bundle, first: FirstFit | None, data: Dataset, config: TrainingConfig
+    ) -> "WarmStart":
+        """Lay a champion's weights over a set's rows; none for a set split by each's order.
+
+        There a person's newest action is in the test whatever its time.
+        """
+        if data.protocol == "order":
+            return cls()
         rows = champion.rows_of(data.post_ids)
+
+        def deep(model: VectorModel | None) -> DeepModel | None:
+            if not isinstance(model, DeepModel) or model.config != config.deep.shape:
+                return None
+            return over_set(model, rows, data.content)
+
         factors = champion.families[Family.COLLABORATIVE]
-        deep = over_set(champion.families[Family.DEEP], rows, data.content)
-        fits = isinstance(factors, FactorModel) and factors.name == "als"
-        wide = factors.item_vectors().shape[1] == config.als.factors
-        same = isinstance(deep, DeepModel) and deep.config == config.deep.shape
-        alike = champion.ranker.config == config.ranker.shape
+        als = factors.name == "als" and factors.item_vectors().shape[1] == config.als.factors
         return cls(
+            deep(first.deep) if first else None,
+            first.seen_us if first else 0,
+            deep(champion.families[Family.DEEP]),
+            over_set(factors, rows, data.content).item_vectors() if als else None,
+            champion.ranker if champion.ranker.config == config.ranker.shape else None,
             champion.manifest.data.last_us,
-            over_set(factors, rows, data.content).item_vectors() if fits and wide else None,
-            deep if isinstance(deep, DeepModel) and same else None,
-            champion.ranker if alike else None,
         )
 
     def before(self, frame: TrainingFrame) -> "WarmStart":
-        """Give only what a fit on this frame may begin from: families that saw nothing later.
+        """Give only what a fit on this frame may begin from: weights that saw nothing later.
 
-        Weights that know what the fit is to be judged on would leak it.
+        Those that know what the fit is to be judged on would leak it.
         """
-        late = self.seen_us > int(frame.interactions.times_us.max(initial=0))
-        return WarmStart(used=self.used) if late else self
+        newest = int(frame.interactions.times_us.max(initial=0))
+        if self.seen_us <= newest:
+            return self
+        blind = self.first if self.first_seen_us <= newest else None
+        return WarmStart(deep=blind, used=self.used)
 
     def passes(self, what: str, there: object, cold: int) -> int:
         """Give the passes of a fit that makes `cold` ones where there is nothing to begin from."""
         if there is None:
             return cold
         fewer = max(1, round(WARM_SHARE * cold))
-        self.used.append(f"{what}: {fewer} passes in the place of {cold}")
+        self.used.append(f"{what}: at most {fewer} passes in the place of {cold}")
         return fewer
-
-    def cold_passes(self, there: object, made: int) -> int:
-        """Give the passes that a cold fit would have made for these."""
-        return made if there is None else round(made / WARM_SHARE)

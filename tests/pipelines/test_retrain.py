@@ -25,10 +25,12 @@ from features.workspace import Workspace
 from models.bundle import Bundle
 from pipelines.commands.drift import FEWEST_RECORDS, drift, drift_home, served_scores
 from pipelines.commands.retrain import LOCK, retrain_once, span_of
+from pipelines.flow import read_home, read_start
 from pipelines.publish import champion_id
 from serving.opening import open_service
 from training.config import small_config
 from training.stages import StageClock
+from training.warm import WarmStart
 
 ROOT = Path(__file__).parents[2]
 CALM = {"source_deadline_ms": 1e4, "component_deadline_ms": 1e4, "feed_budget_ms": 1e4}
@@ -37,6 +39,10 @@ CALM = {"source_deadline_ms": 1e4, "component_deadline_ms": 1e4, "feed_budget_ms
 @pytest.fixture
 def home(grown_home: Path, tmp_path: Path) -> Path:
     return Path(copytree(grown_home, tmp_path / "home"))
+
+
+def start_of(home: Path, champion: Bundle) -> WarmStart:
+    return read_start(home, champion, read_home(home), small_config())
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -95,6 +101,9 @@ def test_a_turn_publishes_what_passes_and_the_next_one_has_nothing_to_do(home: P
     certificate = read_certificate(home)
     assert certificate is not None
     assert certificate.green
+    start = start_of(home, Bundle.load(home / "bundles" / str(champion_id(home))))
+    assert start.first is not None
+    assert 0 < start.first_seen_us < start.seen_us
     again = retrain_once(home, StageClock(), if_drift=True)
     assert (again["outcome"], again["bundle_id"]) == ("kept", turn["bundle_id"])
     assert "nothing can be said yet" in again["why"]
