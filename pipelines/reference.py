@@ -19,6 +19,7 @@ _TYPE_WORDS: Final = {
     "Path": "path",
     "int": "integer",
     "float": "number",
+    "timedelta": "text",
 }
 _INTRODUCTION: Final = """\
 # Command line

@@ -11,9 +11,10 @@ from time import monotonic
 from typing import Annotated, Final
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 
-from contracts.errors import Conflict, InvalidInput
+from contracts.errors import BundleMismatch, Conflict, InvalidInput, NotFound
 from features.storage import WriterLock
 from feed_api.signals import signals_lead_to
 from models.bundle import read_manifest
@@ -77,13 +78,10 @@ def retrain_once(
     """
     lock = WriterLock(home / LOCK)
     try:
-        champion = champion_id(home)
-        if champion is not None and if_drift and not (found := drift_home(home)).due:
-            return {"outcome": "kept", "why": found.why, "bundle_id": champion}
-        if champion is not None and config is None:
-            manifest = read_manifest(home / "bundles" / champion)
-            config = TrainingConfig.model_validate(dict(manifest.config))
-        trained = run_training(home, config or TrainingConfig(), clock, warm=True)
+        calm = _calm(home) if if_drift else None
+        if calm is not None:
+            return {"outcome": "kept", "why": calm, "bundle_id": champion_id(home)}
+        trained = run_training(home, config or _choices(home), clock, warm=True)
         turn: Turn = {"outcome": "published", "why": trained.why, "bundle_id": trained.bundle_id}
         try:
             publish(trained.bundle_id, home=home)
@@ -92,6 +90,24 @@ def retrain_once(
         return turn
     finally:
         lock.release()
+
+
+def _calm(home: Path) -> str | None:
+    """Say why no retrain is due; None where one is, or no champion fits this code."""
+    try:
+        found = drift_home(home)
+    except (NotFound, BundleMismatch):
+        return None
+    return None if found.due else found.why
+
+
+def _choices(home: Path) -> TrainingConfig:
+    """Give the champion's choices; the usual ones where there is none that this code reads."""
+    try:
+        manifest = read_manifest(home / "bundles" / str(champion_id(home)))
+        return TrainingConfig.model_validate(dict(manifest.config))
+    except (BundleMismatch, ValidationError):
+        return TrainingConfig()
 
 
 def _loop(report: Reporter, home: Path, every_seconds: float, *, if_drift: bool) -> None:

@@ -24,11 +24,11 @@ from features.storage import WriterLock
 from features.workspace import Workspace
 from models.bundle import Bundle
 from pipelines.commands.drift import FEWEST_RECORDS, drift, drift_home, served_scores
-from pipelines.commands.retrain import LOCK, retrain_once, span_of
+from pipelines.commands.retrain import LOCK, _calm, _choices, retrain_once, span_of
 from pipelines.flow import read_home, read_start
 from pipelines.publish import champion_id
 from serving.opening import open_service
-from training.config import small_config
+from training.config import TrainingConfig, small_config
 from training.stages import StageClock
 from training.warm import WarmStart
 
@@ -118,6 +118,14 @@ def test_what_the_gate_refuses_is_never_published(home: Path) -> None:
     assert turn["outcome"] == "refused"
     assert turn["why"].startswith("refused: ")
     assert champion_id(home) == before
+
+
+def test_a_champion_that_fits_no_more_makes_a_retrain_due(home: Path, tmp_path: Path) -> None:
+    assert _choices(home) == small_config()
+    manifest = home / "bundles" / str(champion_id(home)) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("feature_hash", "hash_of_features"))
+    assert _calm(home) is None
+    assert _choices(home) == TrainingConfig() == _choices(tmp_path)
 
 
 def test_two_turns_never_run_at_once(home: Path) -> None:
