@@ -130,14 +130,18 @@ def shifts_of(
 
 def psi(before: Values, after: Values) -> float:
     """Sum (q - p) log(q / p) over tenths of `before`, shares at least 1e-4; 0 is no shift."""
-    edges = np.unique(np.nanquantile(before, np.arange(1, 10) / 10))
+    known = before[np.isfinite(before)]
+    edges = np.unique(np.quantile(known, np.arange(1, 10) / 10)) if len(known) else known
     bins = [np.where(np.isnan(v), 10, np.searchsorted(edges, v)) for v in (before, after)]
     p, q = (np.maximum(np.bincount(b, minlength=11) / len(b), 1e-4) for b in bins)
     return float(((q - p) * np.log(q / p)).sum())
 
 
 def ks(before: Values, after: Values) -> float:
-    """Give the largest gap of the two distribution functions (Kolmogorov and Smirnov)."""
+    """Give the largest gap of the two distribution functions (Kolmogorov and Smirnov).
+
+    1 where only one of them has a value.
+    """
     one, other = (np.sort(values[np.isfinite(values)]) for values in (before, after))
     grid = np.concatenate([one, other])
     p, q = (np.searchsorted(v, grid, side="right") / max(len(v), 1) for v in (one, other))

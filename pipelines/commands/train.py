@@ -11,6 +11,10 @@ from training.evaluate import ModelRow
 from training.split import SplitConfig
 from training.stages import StageClock
 
+Warm = Annotated[
+    bool, typer.Option("--continue", help="Begin from the champion's weights: fewer passes.")
+]
+
 
 def train(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -25,9 +29,7 @@ def train(
     refit: Annotated[
         bool, typer.Option(help="Fit the families again on all before the test.")
     ] = True,
-    warm: Annotated[
-        bool, typer.Option("--continue", help="Begin from the champion's weights: fewer passes.")
-    ] = False,
+    warm: Warm = False,
     results: Results = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -50,8 +52,7 @@ def train(
         done=lambda cost: report.say(f"  done in {cost.seconds:.1f} s, {cost.peak_mb:.0f} MB"),
     )
     found = run_training(home_of(home), config, clock, results, warm=warm)
-    if warm:
-        report.say(f"Warm start: {found.notes['Warm start']}")
+    report.say(f"Warm start: {found.notes.get('Warm start', 'no, it is asked for by --continue')}")
     print_models(report, found.rows)
     figures = [(name, f"{value:.4f}") for name, value in found.ranker_metrics.items()]
     if figures:

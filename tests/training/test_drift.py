@@ -52,7 +52,8 @@ def test_nulls_are_a_bin_of_their_own() -> None:
     assert ks(before, after) < 0.01
     nothing = np.full(5, np.nan)
     assert psi(nothing, nothing) == 0.0
-    assert ks(nothing, before) == 0.0
+    assert ks(nothing, before) == 1.0
+    assert ks(nothing, nothing) == 0.0
     (moved,) = shifts_of(["x"], nothing[:, None], before[:, None])
     assert np.isnan(moved.before)
     assert moved.psi > 1.0
