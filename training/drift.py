@@ -157,7 +157,8 @@ def calibration_of(bundle: Bundle, rows: RankerRows, seed: int = 0) -> dict[str,
         if action is Action.DWELL or not bundle.ranker.trained[column]:
             continue
         pair = (rows.labels[:, column] > 0, predicted[:, column])
-        sums = np.stack([np.bincount(owner, v, len(people)) for v in pair], axis=1)
+        each = [np.bincount(owner, v.astype(np.float64), len(people)) for v in pair]
+        sums: Values = np.stack(each, axis=1).astype(np.float64)
         happened, expected = bootstrap_means(sums, seed).T
         ratio = float(sums[:, 0].sum() / sums[:, 1].sum())
         found[action.value] = interval(ratio, happened / expected)
