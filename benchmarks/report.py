@@ -35,6 +35,11 @@ _WHAT: Final = {
         "The point-in-time join and the feature reads of the request path, beside Feast on the "
         "same inputs, with every value compared."
     ),
+    "continual-2d": (
+        "2,000 people and 8,000 posts over 28 days: trained without the last 2 days, then on all, "
+        "cold and from the champion; and what the champion is worth to whom it never learned of."
+    ),
+    "continual-7d": "The same, without the last 7 days.",
     "propensities": (
         "Logged propensities against Monte-Carlo: a chi-square test a feed, whose p-values must "
         "be uniform; and what drawn pages keep of the greedy page's value."
