@@ -104,6 +104,8 @@ def test_posts_that_came_since_are_encoded_as_in_serving(
     for family, model in bundle.families.items():
         vectors = over_set(model, rows, data.dataset.content).item_vectors()
         np.testing.assert_array_equal(vectors[rows >= 0], model.item_vectors()[rows[rows >= 0]])
+        encoded = model.encode_posts(data.dataset.content.take(np.flatnonzero(rows < 0)))
+        np.testing.assert_array_equal(vectors[rows < 0], encoded)
         reached = np.isfinite(vectors[rows < 0]).all()
         assert reached == (family is not Family.COLLABORATIVE)
 
