@@ -22,7 +22,7 @@ from training.protocols.exam import Known, blocks, taken
 from training.protocols.members import Fitted
 from training.protocols.split import Split
 
-_FOLDS: Final = 4
+_FOLDS: Final = 3
 _BATCH: Final = 64
 
 
