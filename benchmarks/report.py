@@ -30,7 +30,7 @@ _WHAT: Final = {
         "from their content at the start, in nobody's history; both homes in one run "
         "(`python -m benchmarks.latency --live`)."
     ),
-    "training": "From files to the first feed, each stage a process of its own.",
+    "stages": "From files to the first feed, each stage a process of its own.",
     "features": (
         "The point-in-time join and the feature reads of the request path, beside Feast on the "
         "same inputs, with every value compared."
@@ -77,7 +77,7 @@ def _section(path: Path) -> str:
     lines = [
         f"## {path.stem}",
         "",
-        _WHAT.get(path.stem, ""),
+        _what(path.stem),
         "",
         f"{run['date']}, commit {run['commit'] or 'none'}: {machine['cpu']}, {machine['cores']} "
         f"cores, {machine['memory_gib']} GiB, Python {machine['python']}.",
@@ -86,6 +86,12 @@ def _section(path: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _what(name: str) -> str:
+    """Say what is measured: the words beside the program, where it has more than a sentence."""
+    beside = Path(__file__).with_name(f"{name}.md")
+    return beside.read_text(encoding="utf-8").strip() if beside.exists() else _WHAT.get(name, "")
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
@@ -97,7 +103,9 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 
 if __name__ == "__main__":
