@@ -1,6 +1,7 @@
 """Implicit ALS, BPR and item-kNN."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from implicit.als import AlternatingLeastSquares
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array, csr_matrix
 from threadpoolctl import threadpool_limits
 
-from models.base import FloatArray, IntArray, TrainingContext, TrainingFrame
+from models.base import FloatArray, TrainingContext, TrainingFrame
 from models.collaborative import FactorModel
 from models.neighbours import ItemKnn
 from training.recipes.base import user_item_matrix
@@ -141,29 +142,29 @@ class ItemKnnRecipe:
         for start in range(0, frame.n_items, _BLOCK):
             block = slice(start, min(start + _BLOCK, frame.n_items))
             common = csr_array(columns[block] @ matrix)  # sparse: most items share nobody
+            common.sort_indices()
             mine = np.repeat(np.arange(block.start, block.stop), np.diff(common.indptr))
-            theirs = common.indices.astype(np.int64)
-            both = common.data.astype(np.float32)
-            similar = both / np.sqrt(people[mine] * people[theirs])
-            similar *= both / (both + np.float32(max(self.config.shrinkage, 1e-9)))
-            other = mine != theirs
-            _keep_best(mine[other], theirs[other], similar[other], rows, values)
+            similar = common.data.astype(np.float32)
+            shrunk = similar / (similar + np.float32(max(self.config.shrinkage, 1e-9)))
+            similar *= shrunk / np.sqrt(people[mine] * people[common.indices])
+            similar[common.indices == mine] = -np.inf
+            common.data = similar
+            _keep_best(common, rows[block], values[block])
         return ItemKnn(self.name, rows, values)
 
 
-def _keep_best(
-    mine: IntArray,
-    theirs: IntArray,
-    similar: FloatArray,
-    rows: NDArray[np.int32],
-    values: FloatArray,
-) -> None:
-    """Write each item's most similar items into `rows` and `values` [n, k], best first, ties by
-    row; `mine` is ascending."""
-    order = np.lexsort((theirs, -similar, mine))
-    mine, theirs, similar = mine[order], theirs[order], similar[order]
-    first = np.flatnonzero(np.r_[True, mine[1:] != mine[:-1]]) if len(mine) else mine
-    place = np.arange(len(mine)) - np.repeat(first, np.diff(np.r_[first, len(mine)]))
-    kept = place < rows.shape[1]
-    rows[mine[kept], place[kept]] = theirs[kept]
-    values[mine[kept], place[kept]] = similar[kept]
+def _keep_best(common: csr_array, rows: NDArray[np.int32], values: FloatArray) -> None:
+    """Write each row's most similar columns into `rows` and `values` [n, k], best first, ties by
+    column; -inf is left out."""
+    k = rows.shape[1]
+    for row, (start, stop) in enumerate(pairwise(common.indptr.tolist())):
+        own, items = common.data[start:stop], common.indices[start:stop]
+        if len(own) > k:
+            edge = np.partition(own, len(own) - k)[len(own) - k]
+            above = np.flatnonzero(own > edge)
+            level = np.flatnonzero(own == edge)[: k - len(above)]
+            kept = np.sort(np.concatenate([above, level]))
+            own, items = own[kept], items[kept]
+        order = np.argsort(-own, kind="stable")
+        order = order[np.isfinite(own[order])]
+        rows[row, : len(order)], values[row, : len(order)] = items[order], own[order]
