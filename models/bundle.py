@@ -39,7 +39,8 @@ _LOADERS: Final[Mapping[Family, type[VectorModel]]] = {
 FLAT_BELOW: Final = 20_000
 """Exact search below this many posts, inverted lists from here on."""
 _LISTS_PER_ROOT: Final = 4
-_PROBES: Final = 16
+PROBES: Final = 64
+"""Lists that a search looks into; what more or fewer find: docs/benchmarks.md, retrieval."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def build_index(vectors: FloatArray, seed: int = 0) -> faiss.Index:
     if not index.is_trained:
         lists = faiss.extract_index_ivf(index)
         lists.cp.seed = seed + 1
-        lists.nprobe = _PROBES
+        lists.nprobe = PROBES
         index.train(known)
     index.add_with_ids(known, rows)
     return index

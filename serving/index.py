@@ -6,6 +6,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundle import PROBES
+
 Vectors = NDArray[np.float32]
 
 _GROWTH: Final = 1.125
@@ -60,7 +62,7 @@ class VectorTable:
 class VectorIndex:
     """Nearest item rows by inner product: the bundle's FAISS index plus what came since."""
 
-    def __init__(self, index: Any, probes: int = 16) -> None:  # noqa: ANN401 - faiss has no types
+    def __init__(self, index: Any, probes: int = PROBES) -> None:  # noqa: ANN401 - faiss has no types
         faiss.omp_set_num_threads(1)  # a search is short; a second thread only adds waiting
         self._index = index
         inverted_file = faiss.try_extract_index_ivf(index)
