@@ -39,7 +39,7 @@ def torch_run(context: TrainingContext) -> Iterator[None]:
 def run_epochs(
     network: nn.Module,
     epoch: Callable[[int], None],
-    score: Callable[[], float],
+    score: Callable[[], float] | None,
     *,
     epochs: int,
     patience: int,
@@ -47,8 +47,9 @@ def run_epochs(
 ) -> LoopReport:
     """Train until the score stops rising, and leave the network at its best epoch.
 
-    `epoch(number)` makes one pass; `score()` is higher where better. The time budget is checked
-    between epochs and leaves room for one more like the slowest so far.
+    `epoch(number)` makes one pass; `score()` is higher where better, and without it each epoch
+    counts as better than the one before. The time budget is checked between epochs and leaves
+    room for one more like the slowest so far.
     """
     started, slowest = monotonic(), 0.0
     best, best_epoch, state = float("-inf"), 0, deepcopy(network.state_dict())
@@ -59,7 +60,7 @@ def run_epochs(
         network.train()
         epoch(number)
         network.eval()
-        scores.append(score())
+        scores.append(float(number) if score is None else score())
         if scores[-1] > best:
             best, best_epoch, state = scores[-1], number, deepcopy(network.state_dict())
         slowest = max(slowest, monotonic() - began)

@@ -14,6 +14,7 @@ from models.ranker import RankerConfig, activate
 from training.config import small_config
 from training.loop import run_epochs
 from training.recipes.content import fit_embedder
+from training.recipes.deep import DeepRecipe
 from training.recipes.ranker import RankerRecipeConfig, RankerRows, fit_ranker
 from training.recipes.sequences import epoch_batches, make_sequences
 from training.recipes.softmax import SampledSoftmax
@@ -182,6 +183,25 @@ def test_loop_stops_and_goes_back_to_its_best() -> None:
     )
     assert (report.best_epoch, report.epochs, report.stopped) == (2, 4, "patience")
     assert network.weight.item() == 2.0
+
+
+def test_loop_without_a_score_keeps_its_last_epoch() -> None:
+    network = torch.nn.Linear(1, 1)
+
+    def epoch(number: int) -> None:
+        with torch.no_grad():
+            network.weight.fill_(float(number))
+
+    report = run_epochs(network, epoch, None, epochs=3, patience=3, budget_seconds=None)
+    assert (report.best_epoch, report.stopped, network.weight.item()) == (3, "epochs", 3.0)
+
+
+def test_a_second_fit_of_the_deep_family_goes_on_as_long_as_told(
+    checkerboard: TrainingFrame,
+) -> None:
+    config = small_config().deep.model_copy(update={"held_people": 0, "epochs": 4, "patience": 4})
+    _, report = DeepRecipe(config).fit_reported(checkerboard, TrainingContext(0, 1))
+    assert report.best_epoch == 4
 
 
 def test_loop_keeps_to_its_time() -> None:

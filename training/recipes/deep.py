@@ -136,7 +136,7 @@ class Fit:
         return run_epochs(
             self.network,
             lambda _: self._epoch(),
-            lambda: _held_score(self.network, whole, held, by),
+            (lambda: _held_score(self.network, whole, held, by)) if len(held) else None,
             epochs=self.config.epochs,
             patience=self.config.patience,
             budget_seconds=self.context.time_budget_seconds,
@@ -199,8 +199,6 @@ class Fit:
 
 def _held_score(network: TwoTower, whole: Sequences, held: IntArray, by: IntArray) -> float:
     """Mean Recall@50 of held items, those acted on before masked."""
-    if not len(held):
-        return 0.0
     histories = _held_histories(whole, held, by, network.config.window)
     with torch.no_grad():
         vectors = network.encode_items(torch.arange(len(network.side)))
