@@ -56,8 +56,26 @@ def run_training(
     """
     with clock.stage("read"):
         data = read_home(home)
-    champion = _champion(home)
+    champion = load_champion(home)
     start = read_start(home, champion, data, config) if warm and champion else None
+    found, _ = train_on(home, data, config, clock, champion, start)
+    if warm:
+        found.notes.setdefault("Warm start", "nothing could: every fit was cold")
+    set_challenger(home, found.bundle_id)
+    if results is not None:
+        write_results(results, found.rows, found.ranker_metrics, found.notes, found.costs)
+    return found
+
+
+def train_on(
+    home: Path,
+    data: TrainingData,
+    config: TrainingConfig,
+    clock: StageClock,
+    champion: Bundle | None,
+    start: WarmStart | None = None,
+) -> tuple[FlowResult, Bundle]:
+    """Train on what was read, judge it beside a champion, and write bundle, run and report."""
     result = train_ranking(data, config, clock, champion, start)
     with clock.stage("write bundle"):
         bundle = result.bundle.save(home / "bundles")
@@ -65,12 +83,10 @@ def run_training(
         saved = replace(result, bundle=bundle)
         run_id, _ = log_run(home, saved, config, home / "bundles" / bundle.bundle_id)
     notes = notes_of(bundle.manifest)
-    if warm:
-        notes["Warm start"] = "; ".join(result.warm) or "nothing could: every fit was cold"
+    if result.warm:
+        notes["Warm start"] = "; ".join(result.warm)
     _write_report(home, bundle.bundle_id, result, run_id)
-    if results is not None:
-        write_results(results, result.rows, result.ranker_metrics, notes, clock.costs)
-    return FlowResult(
+    found = FlowResult(
         bundle.bundle_id,
         run_id,
         result.rows,
@@ -80,6 +96,7 @@ def run_training(
         notes,
         clock.costs,
     )
+    return found, bundle
 
 
 def read_home(home: Path) -> TrainingData:
@@ -103,6 +120,11 @@ def challenger_id(home: Path) -> str | None:
     return pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
 
 
+def set_challenger(home: Path, bundle_id: str) -> None:
+    """Name the bundle that `headwater publish` takes."""
+    (home / "bundles" / CHALLENGER_FILE).write_text(bundle_id + "\n", encoding="utf-8")
+
+
 def find_bundle(home: Path, wanted: str | None) -> str:
     """Give the wanted bundle's id, else the challenger's; NotFound where there is none."""
     found = wanted or challenger_id(home)
@@ -112,7 +134,7 @@ def find_bundle(home: Path, wanted: str | None) -> str:
     return found
 
 
-def _champion(home: Path) -> Bundle | None:
+def load_champion(home: Path) -> Bundle | None:
     """Load the champion; None where there is none, or it does not fit this code any more."""
     name = champion_id(home)
     if name is None:
@@ -173,4 +195,3 @@ def _write_report(home: Path, bundle_id: str, result: TrainingResult, run_id: st
     result.first.deep.save(folder / f"{bundle_id}{FIRST_SUFFIX}")
     text = dumps(report, indent=2)
     (folder / f"{bundle_id}{REPORT_SUFFIX}").write_text(text + "\n", encoding="utf-8")
-    (folder / CHALLENGER_FILE).write_text(bundle_id + "\n", encoding="utf-8")

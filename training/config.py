@@ -24,7 +24,8 @@ class TrainingConfig(BaseModel):
     popularity: PopularityConfig = PopularityConfig()
     item_knn: ItemKnnConfig = ItemKnnConfig()
     als: AlsConfig = AlsConfig()
-    bpr: BprConfig = BprConfig()
+    bpr: BprConfig | None = BprConfig()
+    """None leaves it out: ALS is the collaborative family then."""
     content: ContentConfig = ContentConfig()
     content_priors: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)
     """Prior weights of the content family to choose among on validation."""

@@ -35,7 +35,7 @@ class Models:
     random: RandomOrder
     item_knn: ItemKnn
     als: FactorModel
-    bpr: FactorModel
+    bpr: FactorModel | None
     content: ContentModel
     deep: DeepModel
     deep_epochs: int
@@ -43,12 +43,15 @@ class Models:
 
     def families(self, collaborative: str) -> dict[Family, VectorModel]:
         """Give the three families, the collaborative one by the name of its model."""
-        factors = self.als if collaborative == "als" else self.bpr
         return {
-            Family.COLLABORATIVE: factors,
+            Family.COLLABORATIVE: self.factor_models()[collaborative],
             Family.CONTENT: self.content,
             Family.DEEP: self.deep,
         }
+
+    def factor_models(self) -> dict[str, FactorModel]:
+        """Give ALS and, where it was fitted, BPR."""
+        return {"als": self.als} if self.bpr is None else {"als": self.als, "bpr": self.bpr}
 
     def baselines(self) -> dict[str, RetrievalModel]:
         """Give the models of the table that are no family."""
@@ -56,8 +59,7 @@ class Models:
             "random": self.random,
             "popularity": self.popularity,
             "item_knn": self.item_knn,
-            "als": self.als,
-            "bpr": self.bpr,
+            **self.factor_models(),
         }
 
 
@@ -85,8 +87,10 @@ def fit_models(
         passes = warm.passes(f"als{suffix}", warm.als, config.als.iterations)
         short = config.als.model_copy(update={"iterations": passes})
         als = AlsRecipe(short, start=warm.als).fit(frame, context)
-    with clock.stage(f"bpr{suffix}"):
-        bpr = BprRecipe(config.bpr).fit(frame, context)
+    bpr = None
+    if config.bpr is not None:
+        with clock.stage(f"bpr{suffix}"):
+            bpr = BprRecipe(config.bpr).fit(frame, context)
     with clock.stage(f"content{suffix}"):
         content = ContentRecipe(config.content).fit(frame, context)
     with clock.stage(f"deep{suffix}"):
@@ -122,7 +126,7 @@ def choose_families(models: Models, exam: Exam, config: TrainingConfig) -> Choic
     def score(model: RetrievalModel) -> float:
         return exam.ndcg(ranked_lists(exam, model, 20))
 
-    factors = {"als": score(models.als), "bpr": score(models.bpr)}
+    factors = {name: score(model) for name, model in models.factor_models().items()}
     priors = {w: score(reweighed(models.content, w)) for w in config.content_priors}
     weight = max(priors, key=lambda w: (priors[w], -w)) if priors else config.content.prior_weight
     named = {f"content, prior {w:g}": value for w, value in priors.items()}
@@ -138,5 +142,5 @@ def apply_choice(models: Models, choice: Choice) -> tuple[Models, dict[Family, V
 def family_configs(config: TrainingConfig, choice: Choice) -> dict[Family, BaseModel]:
     """Give the configuration that each family was fitted with."""
     content = config.content.model_copy(update={"prior_weight": choice.prior_weight})
-    factors = config.als if choice.collaborative == "als" else config.bpr
+    factors = config.bpr if choice.collaborative == "bpr" and config.bpr else config.als
     return {Family.COLLABORATIVE: factors, Family.CONTENT: content, Family.DEEP: config.deep}

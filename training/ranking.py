@@ -36,7 +36,7 @@ from training.recipes.base import item_counts
 from training.recipes.ranker import RankerRows, fit_ranker
 from training.scoring import Exam, Judged, Scorer, judge, make_exam, ranked_lists
 from training.split import Split, make_split
-from training.stages import StageClock, StageCost
+from training.stages import AGAIN, StageClock, StageCost
 from training.warm import FirstFit, WarmStart
 
 
@@ -109,7 +109,7 @@ def train_ranking(
             dataset.frame(split.refit),
             config,
             clock,
-            suffix=", again on all before the test",
+            suffix=AGAIN,
             deep_epochs=max(models.deep_epochs, 1),
             warm=start,
         )
@@ -119,7 +119,8 @@ def train_ranking(
         judged, ranker_metrics = _test(data, config, split, (stack, ranker), test)
         sentence = split.sentence
         rows_out = table(dataset.name, sentence, list(judged.values()), test, config.seed)
-    verdict = _verdict(data, config, split, (judged, test), champion)
+    with clock.stage("gate"):
+        verdict = _verdict(data, config, split, (judged, test), champion)
     with clock.stage("bundle"):
         parts = Parts(stack.models, stack.families, stack.normalisers, stack.blend, ranker)
         bundle = assemble(dataset, config, split, parts, choice, rows_out, ranker_metrics)

@@ -7,6 +7,8 @@ from resource import RUSAGE_SELF, getrusage
 from time import perf_counter
 from typing import Final, NamedTuple
 
+AGAIN: Final = ", again on all before the test"
+"""Behind the name of a stage that the second fit runs again."""
 _CLEAR: Final = Path("/proc/self/clear_refs")
 _STATUS: Final = Path("/proc/self/status")
 

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import time
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from training.config import TrainingConfig
 from training.evaluate import DECIDING, ModelRow
 from training.ranking import TrainingResult
+from training.search import Searched, Tried
 from training.stages import StageCost
 
 # mlflow reads this when it is imported: nothing leaves the machine.
@@ -24,6 +25,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 import mlflow
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 EXPERIMENT: Final = "headwater"
 MODEL: Final = "headwater-bundle"
@@ -43,14 +45,7 @@ def log_run(
 ) -> tuple[str, str]:
     """Log one training run and register its bundle as challenger: (run id, version)."""
     client = _client(home)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    identity = (
-        experiment.experiment_id
-        if experiment is not None
-        else client.create_experiment(
-            EXPERIMENT, (home / "mlflow" / "artifacts").absolute().as_uri()
-        )
-    )
+    identity = _experiment(client, home)
     manifest = result.bundle.manifest
     tags = {
         "bundle_id": bundle_folder.name,
@@ -74,6 +69,31 @@ def log_run(
     return run, _register(client, run, bundle_folder)
 
 
+def log_search(home: Path, searched: Searched, tried: Sequence[Tried]) -> str:
+    """Log a search as a run and each trial as a run below it; give the search's run id."""
+    client = _client(home)
+    identity = _experiment(client, home)
+
+    def log(
+        name: str, tags: dict[str, str], figures: Mapping[str, float], params: Mapping[str, Any]
+    ) -> str:
+        run: str = client.create_run(identity, tags=tags, run_name=name).info.run_id
+        client.log_batch(run, metrics=_usable(figures), params=_params(params))
+        client.set_terminated(run)
+        return run
+
+    tags = {"kind": "search", "data_fingerprint": searched.data_fingerprint}
+    gains = {f"{name}.gain": tuned.gain.mean for name, tuned in searched.tuned.items()}
+    params = dict(_flat(searched.model_dump(mode="json")))
+    parent = log(f"search {searched.dataset}", tags, gains, params)
+    for number, (model, chosen, value, seconds) in enumerate(tried):
+        figures = {"seconds": seconds, "ndcg@20": nan if value is None else value}
+        state = "pruned" if value is None else "complete"
+        tags = {"kind": "trial", "model": model, "state": state, MLFLOW_PARENT_RUN_ID: parent}
+        log(f"{model} {number}", tags, figures, chosen)
+    return parent
+
+
 def set_alias(home: Path, alias: str, bundle_id: str) -> bool:
     """Point a registry alias at a bundle; False where the registry does not know the bundle."""
     client = _client(home)
@@ -86,6 +106,14 @@ def set_alias(home: Path, alias: str, bundle_id: str) -> bool:
             client.set_registered_model_alias(MODEL, alias, version.version)
             return True
     return False
+
+
+def _experiment(client: mlflow.MlflowClient, home: Path) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    artifacts = (home / "mlflow" / "artifacts").absolute().as_uri()
+    return str(client.create_experiment(EXPERIMENT, artifacts))
 
 
 def _client(home: Path) -> mlflow.MlflowClient:
@@ -109,13 +137,17 @@ def _register(client: mlflow.MlflowClient, run: str, folder: Path) -> str:
 
 
 def _metrics(result: TrainingResult) -> list[Metric]:
-    now = int(time() * 1000)
     named: dict[str, float] = {}
     for row in result.rows:
         named |= {f"{row.model}.{k}": v.mean for k, v in row.metrics.items()}
         named |= {f"{row.model}.{k}": v for k, v in row.lists.items()}
     named |= {f"ranker.{k}": v for k, v in result.ranker_metrics.items()}
     named |= {f"seconds.{cost.name}": cost.seconds for cost in result.costs}
+    return _usable(named)
+
+
+def _usable(named: Mapping[str, float]) -> list[Metric]:
+    now = int(time() * 1000)
     usable = {k: v for k, v in named.items() if not isnan(v)}  # MLflow's SQLite refuses NaN
     return [Metric(_key(k), float(v), now, 0) for k, v in usable.items()]
 

@@ -1,18 +1,58 @@
-"""`headwater train`: from the event log to a bundle."""
+"""`headwater train`: from the event log to a bundle, in a budget where one is given."""
 
-from typing import Annotated
+import re
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from contracts.errors import InvalidInput
+from pipelines.anytime import COMPARED, AnytimeTraining, limits_here, search_home, tell_left_out
 from pipelines.console import AsJson, Home, Reporter, Results, home_of
-from pipelines.flow import run_training
+from pipelines.flow import FlowResult, read_home, run_training
 from training.config import TrainingConfig
 from training.evaluate import ModelRow
+from training.report import write_results
+from training.search import Searched
 from training.split import SplitConfig
 from training.stages import StageClock
 
 Warm = Annotated[
     bool, typer.Option("--continue", help="Begin from the champion's weights: fewer passes.")
+]
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_MEGABYTES = {"m": 1.0, "g": 1024.0, "t": 1024.0**2}
+
+
+def seconds_of(text: str) -> float:
+    """Read a duration, `90s`, `10m` or `1.5h`; InvalidInput where it is none."""
+    return _amount(text, _SECONDS, "a duration is written as 90s, 10m or 2h")
+
+
+def megabytes_of(text: str) -> float:
+    """Read an amount of memory, `512m` or `8g`, in MB; InvalidInput where it is none."""
+    return _amount(text.lower().removesuffix("b"), _MEGABYTES, "memory is written as 512m or 8g")
+
+
+def _amount(text: str, units: dict[str, float], form: str) -> float:
+    found = re.fullmatch(rf"(\d+(?:\.\d+)?)([{''.join(units)}])", text.strip().lower())
+    amount = float(found[1]) * units[found[2]] if found else 0.0
+    if amount <= 0.0:
+        raise InvalidInput(f"{form}, got {text!r}", hint="a number above 0 and its unit")
+    return amount
+
+
+Budget = Annotated[
+    float | None,
+    typer.Option(parser=seconds_of, help="Time for all: a first bundle soon, then better: 10m."),
+]
+Ram = Annotated[
+    float | None,
+    typer.Option(parser=megabytes_of, help="With --budget: memory, 8g; what is free by default."),
+]
+Search = Annotated[
+    float | None,
+    typer.Option(parser=seconds_of, help="Time to search settings on validation first: 5m."),
 ]
 
 
@@ -30,6 +70,15 @@ def train(
         bool, typer.Option(help="Fit the families again on all before the test.")
     ] = True,
     warm: Warm = False,
+    budget: Budget = None,
+    ram: Ram = None,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="With --budget: publish what the gate lets through.")
+    ] = False,
+    search: Search = None,
+    config: Annotated[
+        Path | None, typer.Option(help="File of settings that a search wrote.")
+    ] = None,
     results: Results = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -38,21 +87,54 @@ def train(
 
     Families are fitted before a first cut in time, the ranker between the cuts, and everything is
     tested after the second. The bundle becomes the challenger; `headwater publish` serves it.
+    With --budget costs are estimated first, and better bundles follow a quick one.
     """
-    report = Reporter(as_json)
-    config = TrainingConfig(
-        seed=seed,
-        threads=threads,
-        deep_seconds=deep_seconds,
-        refit=refit,
-        split=SplitConfig(most_people=test_people),
+    report, folder = Reporter(as_json), home_of(home)
+    split = SplitConfig(most_people=test_people)
+    base = TrainingConfig(
+        seed=seed, threads=threads, deep_seconds=deep_seconds, refit=refit, split=split
     )
-    clock = StageClock(
+    base = base if config is None else Searched.load(config).onto(base)
+    if budget is None and (publish or ram is not None):
+        raise InvalidInput("--ram and --publish belong to --budget", hint="give --budget 10m")
+    if budget is None:
+        if search is not None:
+            base = search_home(folder, read_home(folder), base, search, report)
+        found = run_training(folder, base, _clock(report), results, warm=warm)
+        begun = found.notes.get("Warm start", "no, it is asked for by --continue")
+        report.say(f"Warm start: {begun}")
+        _finish(report, found, {})
+        return
+    if warm:
+        raise InvalidInput("a budget begins cold", hint="give --budget or --continue")
+    limits = limits_here(budget, ram, threads)
+    _in_budget(AnytimeTraining(folder, base, limits, report, publish, search or 0.0), results)
+
+
+def _clock(report: Reporter) -> StageClock:
+    return StageClock(
         begins=lambda name: report.say(f"{name} ..."),
         done=lambda cost: report.say(f"  done in {cost.seconds:.1f} s, {cost.peak_mb:.0f} MB"),
     )
-    found = run_training(home_of(home), config, clock, results, warm=warm)
-    report.say(f"Warm start: {found.notes.get('Warm start', 'no, it is asked for by --continue')}")
+
+
+def _in_budget(run: AnytimeTraining, results: Path | None) -> None:
+    """Run the rounds, print estimates beside actuals, and report the best round as the run."""
+    plan, report = run.run(), run.report
+    said = run.summary(plan)
+    for one in said["rounds"]:
+        title = f"Round {one['round']!r}: {one['seconds']} s, estimated {one['estimated_seconds']}"
+        rows = [tuple(str(step[name]) for name in COMPARED) for step in one["steps"]]
+        report.table(title, COMPARED, rows)
+    tell_left_out(report, run.left_out(plan))
+    report.say(f"First bundle after {said['first_bundle_seconds']} s. Ended: {run.stopped}.")
+    best = (run.best or run.ran[0]).found
+    if results is not None:
+        write_results(results, best.rows, best.ranker_metrics, best.notes, best.costs)
+    _finish(report, best, {"budget": said})
+
+
+def _finish(report: Reporter, found: FlowResult, more: dict[str, Any]) -> None:
     print_models(report, found.rows)
     figures = [(name, f"{value:.4f}") for name, value in found.ranker_metrics.items()]
     if figures:
@@ -74,6 +156,7 @@ def train(
             ],
             "seconds": round(sum(cost.seconds for cost in found.costs), 3),
             "peak_mb": max(cost.peak_mb for cost in found.costs),
+            **more,
         }
     )
 

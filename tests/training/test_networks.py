@@ -166,6 +166,8 @@ def test_windows_cover_every_place_once_and_look_ahead_only(checkerboard: Traini
         assert same[batch.valid].all()
         assert (batch.items != batch.targets)[batch.valid].all()
     assert places >= int((sequences.stops - sequences.starts - 1).sum())
+    few = [len(batch.items) for batch in epoch_batches(sequences, 4, 3, 8, generator, 10)]
+    assert few == [8, 2]
 
 
 def test_loop_stops_and_goes_back_to_its_best() -> None:

@@ -34,6 +34,8 @@ class DeepRecipeConfig(BaseModel):
     content: ContentConfig = ContentConfig()
     epochs: int = Field(default=60, ge=1)
     patience: int = Field(default=4, ge=1)
+    windows: int | None = Field(default=None, ge=1)
+    """Most windows of one pass, drawn anew each time; all of them where absent."""
     batch: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-5, ge=0)
@@ -143,9 +145,9 @@ class Fit:
         )
 
     def _epoch(self) -> None:
-        shape = self.config.shape
+        config, window = self.config, self.config.shape.window
         batches = epoch_batches(
-            self.sequences, shape.window, self.config.horizon, self.config.batch, self.generator
+            self.sequences, window, config.horizon, config.batch, self.generator, config.windows
         )
         for batch in batches:
             loss = self._loss(batch)

@@ -68,8 +68,9 @@ def epoch_batches(
     horizon: int,
     batch: int,
     generator: np.random.Generator,
+    most: int | None = None,
 ) -> Iterator[Batch]:
-    """Cut every sequence into windows at random offsets, shuffle them, and yield batches.
+    """Cut every sequence into windows at random offsets, shuffle them, and yield batches of `most`.
 
     Each target is drawn from the next `horizon` items, because a feed shows many posts at once
     (dense all-action loss; Pancha et al.: PinnerFormer, KDD 2022).
@@ -82,7 +83,7 @@ def epoch_batches(
     ends = np.minimum((number + 1) * window - offset[owner], lengths[owner])  # exclusive
     useful = ends > 0
     owner, ends = owner[useful], ends[useful]
-    order = generator.permutation(len(owner))
+    order = generator.permutation(len(owner))[:most]
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
         yield _windows(sequences, owner[part], ends[part], (window, horizon), generator)

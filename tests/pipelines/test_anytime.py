@@ -1,0 +1,146 @@
+"""Training in a budget and the search, on the small world of all tests."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from contracts.errors import InvalidInput
+from pipelines.anytime import AnytimeTraining, count_home, search_home
+from pipelines.commands.train import megabytes_of, seconds_of, train
+from pipelines.console import Reporter, json_line
+from pipelines.flow import challenger_id, read_home, read_report
+from pipelines.publish import champion_id
+from training.config import small_config
+from training.plan import Limits
+from training.search import Searched
+from training.tracking import EXPERIMENT, tracking_uri
+
+ROOMY = Limits(300.0, 16_000.0)
+
+
+class Interrupting(Reporter):
+    """A terminal at which somebody presses Ctrl-C when a line begins with some words."""
+
+    words = "Round 'whole'"
+
+    def say(self, text: str, style: str | None = None) -> None:
+        if text.startswith(self.words):
+            raise KeyboardInterrupt
+        super().say(text, style)
+
+
+@pytest.mark.slow
+def test_a_first_bundle_then_a_better_one(small_home_copy: Path) -> None:
+    before = champion_id(small_home_copy)
+    base = small_config(seed=4)
+    run = AnytimeTraining(small_home_copy, base, ROOMY, Reporter(as_json=True), publish=True)
+    said: dict[str, Any] = json.loads(json_line(run.summary(run.run())))
+    rounds = said["rounds"]
+    assert rounds[0]["round"] == "quick"
+    assert rounds[-1]["round"] == "whole"
+    assert said["left_out"] == []
+    kept = [each for each in rounds if each["promote"]]
+    assert said["published"] == {each["bundle_id"]: "published" for each in kept}
+    assert champion_id(small_home_copy) == (kept[-1]["bundle_id"] if kept else before)
+    best = kept[-1] if kept else rounds[0]
+    assert challenger_id(small_home_copy) == best["bundle_id"]
+    for each in rounds:
+        assert read_report(small_home_copy, each["bundle_id"]) is not None
+        assert "against the champion" in each["why"]
+        assert {"deep", "ranker", "test"} <= {step["step"] for step in each["steps"]}
+        assert all(step["estimated_seconds"] >= 0.0 for step in each["steps"])
+    assert 0.0 < said["first_bundle_seconds"] <= rounds[-1]["at_seconds"]
+
+
+@pytest.mark.slow
+def test_an_interrupt_keeps_the_best_so_far(small_home_copy: Path) -> None:
+    run = AnytimeTraining(small_home_copy, small_config(), ROOMY, Interrupting(as_json=True))
+    said = run.summary(run.run())
+    assert said["stopped"] == "interrupted"
+    assert "whole" not in [each["round"] for each in said["rounds"]]
+    assert said["left_out"]
+    assert run.best is not None
+    assert challenger_id(small_home_copy) == run.best.found.bundle_id
+
+    class AtOnce(Interrupting):
+        words = "Round 'quick'"
+
+    with pytest.raises(KeyboardInterrupt):
+        AnytimeTraining(small_home_copy, small_config(), ROOMY, AtOnce(as_json=True)).run()
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_read(small_home_copy: Path) -> None:
+    for limits in (Limits(300.0, 64.0), Limits(0.01, 16_000.0)):
+        with pytest.raises(InvalidInput, match="the smallest plan"):
+            AnytimeTraining(small_home_copy, small_config(), limits, Reporter(as_json=True)).run()
+
+
+@pytest.mark.slow
+def test_a_search_leaves_a_file_and_its_trials(small_home_copy: Path) -> None:
+    base, data = small_config(seed=2), read_home(small_home_copy)
+    found = search_home(small_home_copy, data, base, 4.0, Reporter(as_json=True))
+    (path,) = (small_home_copy / "configs").glob("*.json")
+    assert path.stem == data.dataset.fingerprint()
+    assert Searched.load(path).onto(base) == found
+    searched = Searched.load(path)
+    assert searched.seed == 2
+    for name, tuned in searched.tuned.items():
+        assert tuned.trials > 1
+        changed = getattr(found, name) != getattr(base, name)
+        assert changed == tuned.taken == (tuned.gain.low > 0.0)
+    assert (
+        found.model_copy(
+            update={"als": base.als, "item_knn": base.item_knn, "content": base.content}
+        )
+        == base
+    )
+    client = mlflow.MlflowClient(tracking_uri=tracking_uri(small_home_copy))
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    trials = client.search_runs([experiment.experiment_id], "tags.kind = 'trial'")
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.kind = 'search'")
+    assert len(trials) == searched.trials == sum(t.trials for t in searched.tuned.values())
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
+
+
+def test_a_file_that_no_search_wrote_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    for name in ("other.json", "absent.json"):
+        with pytest.raises(InvalidInput, match="is no configuration that a search wrote"):
+            Searched.load(tmp_path / name)
+
+
+def test_the_home_is_counted(small_home: Path) -> None:
+    sizes, data = count_home(small_home), read_home(small_home)
+    assert sizes.posts == data.dataset.n_items
+    assert sizes.people == data.dataset.n_users
+    assert sizes.actions == len(data.dataset.actions)
+    assert sizes.impressions > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90.0), ("10m", 600.0), (" 1.5H ", 5400.0), ("0.5m", 30.0)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(("text", "mb"), [("512m", 512.0), ("8g", 8192.0), ("2GB", 2048.0)])
+def test_memory_is_read(text: str, mb: float) -> None:
+    assert megabytes_of(text) == mb
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "-5m", "0s", "10 m", "tenm", "5d", "1e3s", "nanm"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    for read in (seconds_of, megabytes_of):
+        with pytest.raises(InvalidInput, match="is written as"):
+            read(text)
+
+
+def test_limits_belong_to_a_budget(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="belong to --budget"):
+        train(ram=512.0, home=tmp_path)
+    with pytest.raises(InvalidInput, match="belong to --budget"):
+        train(publish=True, home=tmp_path)
