@@ -33,8 +33,8 @@ _WHAT: Final = {
     "stages": "From files to the first feed, each stage a process of its own.",
     "plan": (
         "Cost of training as `headwater train --budget` estimates it, beside what it took: steps "
-        "of a second or more, on one thread. The constants were fitted on the simulated world "
-        "`small`, MovieLens-100K and MovieLens-1M, not on Last.fm."
+        "of a second or more, on one thread. The constants were fitted on simulated worlds, "
+        "MovieLens-100K and MovieLens-1M, not on Last.fm."
     ),
     "features": (
         "The point-in-time join and the feature reads of the request path, beside Feast on the "

@@ -38,7 +38,7 @@ SECONDS: Final[dict[str, tuple[float, ...]]] = {
     "choose families and blend": (0.0, 0.00925, 3.67, 0.0),
     "content": (0.0324, 63.7),
     "deep": (0.653, 102, 446, 3.3, 0.0),
-    "item_knn": (0.00791, 0.0177, 0.023),
+    "item_knn": (0.0, 0.00199, 0.0278),
     "ranker": (0.0, 0.84),
     "ranker features": (0.0, 0.929, 0.818, 101),
     "read": (0.132, 0.55, 9.27),
@@ -343,7 +343,7 @@ def _megabytes(sizes: Sizes, config: TrainingConfig) -> dict[str, float]:
     test = chunk + wide * (12.0 * width + 16 * len(ACTIONS)) + 4800.0 * asked + join
     held = 12.0 * min(config.deep.held_people, people) * posts
     found = {
-        "item_knn": 90.0 * min(1024, posts) * near,
+        "item_knn": 50.0 * min(1024, posts) * near,
         "als": factors,
         "bpr": factors,
         "content": 4e3 * posts,
