@@ -387,9 +387,9 @@ def machine_speed() -> float:
     square = generator.random((384, 384), dtype=np.float32)
     many = generator.random(300_000, dtype=np.float32)
     began = perf_counter()
-    for _ in range(20):  # the mean, not the best: what others take from this machine counts
+    for _ in range(12):  # the mean, not the best: what others take from this machine counts
         for _ in range(6):
             np.dot(square, square)
         np.argsort(many)
         sum(range(300_000))
-    return 20 * REFERENCE_SECONDS / (perf_counter() - began)
+    return 12 * REFERENCE_SECONDS / (perf_counter() - began)
