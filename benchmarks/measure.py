@@ -1,11 +1,14 @@
 """What every benchmark says of itself: machine, date, commit; a table, and JSON in var/bench."""
 
 import json
+import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import psutil
@@ -46,6 +49,21 @@ def finish(name: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
     target = BENCH / f"{name}.json"
     target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"written: {target}")
+
+
+def run_measured(command: Sequence[str]) -> dict[str, Any]:
+    """Run a command to its end: wall and CPU seconds, and peak memory by the kernel's count."""
+    print(">", " ".join(command[1:]), flush=True)
+    started = perf_counter()
+    child = subprocess.Popen(command)
+    _, status, usage = os.wait4(child.pid, 0)
+    if status != 0:
+        sys.exit(f"{' '.join(command)} failed")
+    return {
+        "seconds": round(perf_counter() - started, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "peak_mb": round(usage.ru_maxrss / 1024),
+    }
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

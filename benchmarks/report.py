@@ -30,6 +30,7 @@ _WHAT: Final = {
         "from their content at the start, in nobody's history; both homes in one run "
         "(`python -m benchmarks.latency --live`)."
     ),
+    "scaling": "The same stages on a generated world and on 3 and 10 times as much of everything.",
     "stages": "From files to the first feed, each stage a process of its own.",
     "plan": (
         "Cost of training as `headwater train --budget` estimates it, beside what it took: steps "

@@ -4,15 +4,13 @@
 """
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.measure import BENCH, finish
+from benchmarks.measure import BENCH, finish, run_measured
 
 HEADWATER = [sys.executable, "-m", "pipelines"]
 COLUMNS = ("data", "stage", "seconds", "cpu_seconds", "peak_mb")
@@ -52,23 +50,11 @@ def _first_person(data: Path | None) -> str:
 
 
 def _stage(data: str, stage: str, arguments: list[str], home: Path) -> dict[str, Any]:
-    """Run one command; its own and its children's peak memory are the kernel's figures."""
+    """Run one command."""
     command = [*HEADWATER, *arguments]
     if stage != "simulate":
         command += ["--home", str(home)]
-    print(">", " ".join(command[2:]), flush=True)
-    started = perf_counter()
-    child = subprocess.Popen(command)
-    _, status, usage = os.wait4(child.pid, 0)
-    if status != 0:
-        sys.exit(f"{stage} failed")
-    return {
-        "data": data,
-        "stage": stage,
-        "seconds": round(perf_counter() - started, 2),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_mb": round(usage.ru_maxrss / 1024),
-    }
+    return {"data": data, "stage": stage, **run_measured(command)}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from training.config import TrainingConfig
 from training.evaluate import ModelRow
 from training.ranking import TrainingResult, train_ranking
 from training.reading import TrainingData, read_training_data
+from training.recipes.deep import DeepRecipe, FitDeep
 from training.report import write_results
 from training.stages import StageClock, StageCost
 from training.tracking import log_run
@@ -48,17 +49,18 @@ def run_training(
     results: Path | None = None,
     *,
     warm: bool = False,
+    fit_deep: FitDeep = DeepRecipe.fit_reported,
 ) -> FlowResult:
     """Train on a home folder's log and leave a bundle there, registered as challenger.
 
     `results`: a Markdown file whose section of this set is replaced; `warm`: begin from the
-    champion's weights.
+    champion's weights; `fit_deep`: where the deep family is fitted.
     """
     with clock.stage("read"):
         data = read_home(home)
     champion = load_champion(home)
     start = read_start(home, champion, data, config) if warm and champion else None
-    found, _ = train_on(home, data, config, clock, champion, start)
+    found, _ = train_on(home, data, config, clock, champion, start, fit_deep)
     if warm:
         found.notes.setdefault("Warm start", "nothing could: every fit was cold")
     set_challenger(home, found.bundle_id)
@@ -74,9 +76,10 @@ def train_on(
     clock: StageClock,
     champion: Bundle | None,
     start: WarmStart | None = None,
+    fit_deep: FitDeep = DeepRecipe.fit_reported,
 ) -> tuple[FlowResult, Bundle]:
     """Train on what was read, judge it beside a champion, and write bundle, run and report."""
-    result = train_ranking(data, config, clock, champion, start)
+    result = train_ranking(data, config, clock, champion, start, fit_deep)
     with clock.stage("write bundle"):
         bundle = result.bundle.save(home / "bundles")
     with clock.stage("track"):

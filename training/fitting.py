@@ -21,7 +21,7 @@ from training.config import TrainingConfig, deep_budget
 from training.recipes.baselines import PopularityRecipe, RandomRecipe
 from training.recipes.collaborative import AlsRecipe, BprRecipe, ItemKnnRecipe
 from training.recipes.content import ContentRecipe, reweighed
-from training.recipes.deep import DeepRecipe
+from training.recipes.deep import DeepRecipe, FitDeep
 from training.scoring import Exam, ranked_lists
 from training.stages import StageClock
 from training.warm import WarmStart
@@ -71,10 +71,12 @@ def fit_models(
     suffix: str = "",
     deep_epochs: int | None = None,
     warm: WarmStart | None = None,
+    fit_deep: FitDeep = DeepRecipe.fit_reported,
 ) -> Models:
     """Fit all models; `deep_epochs` fixes the deep family's passes, with nobody held out.
 
-    `warm`: what ALS and the deep family may begin from; they make fewer passes then.
+    `warm`: what ALS and the deep family may begin from; they make fewer passes then;
+    `fit_deep`: where the deep family is fitted.
     """
     warm = WarmStart() if warm is None else warm.before(frame)
     context = TrainingContext(config.seed, config.threads)
@@ -105,7 +107,7 @@ def fit_models(
         chosen = chosen.model_copy(update={"epochs": passes, "patience": patience})
         seconds = deep_budget(config, len(frame.interactions))
         limited = replace(context, time_budget_seconds=seconds)
-        deep, report = DeepRecipe(chosen, start=warm.deep).fit_reported(frame, limited)
+        deep, report = fit_deep(DeepRecipe(chosen, start=warm.deep), frame, limited)
     epochs = round(report.best_epoch / share)
     return Models(popularity, random, item_knn, als, bpr, content, deep, epochs)
 

@@ -33,6 +33,7 @@ from training.evaluate import ModelRow, Verdict, gate, table, target_slices
 from training.fitting import Choice, Models, apply_choice, choose_families, fit_models
 from training.reading import FeatureSource, TrainingData, within
 from training.recipes.base import item_counts
+from training.recipes.deep import DeepRecipe, FitDeep
 from training.recipes.ranker import RankerRows, fit_ranker
 from training.scoring import Exam, Judged, Scorer, judge, make_exam, ranked_lists
 from training.split import Split, make_split
@@ -77,11 +78,13 @@ def train_ranking(
     clock: StageClock,
     champion: Bundle | None = None,
     warm: WarmStart | None = None,
+    fit_deep: FitDeep = DeepRecipe.fit_reported,
 ) -> TrainingResult:
     """Run everything; LeakageError where a row would see the future, InvalidInput on too little.
 
     `champion`: the bundle that the new one must not be worse than, judged on the same people;
-    `warm`: its weights, to begin from wherever they have not seen what is to be judged.
+    `warm`: its weights, to begin from wherever they have not seen what is to be judged;
+    `fit_deep`: where the deep family is fitted.
     """
     dataset = data.dataset
     require_actions(dataset)
@@ -90,7 +93,7 @@ def train_ranking(
         validation = _exam(dataset, split.fit, split.validation)
         test = _exam(dataset, split.refit, split.test)
     start, frame = warm or WarmStart(), dataset.frame(split.fit)
-    models = fit_models(frame, config, clock, warm=start)
+    models = fit_models(frame, config, clock, warm=start, fit_deep=fit_deep)
     first = FirstFit(models.deep, int(frame.interactions.times_us.max(initial=0)))
     with clock.stage("choose families and blend"):
         choice = choose_families(models, validation, config)
@@ -112,6 +115,7 @@ def train_ranking(
             suffix=AGAIN,
             deep_epochs=max(models.deep_epochs, 1),
             warm=start,
+            fit_deep=fit_deep,
         )
         with clock.stage("choose families and blend"):
             stack = _restack(again, choice, validation, stack.blend)

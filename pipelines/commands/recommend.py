@@ -1,14 +1,16 @@
 """`headwater recommend`: plain top-k lists for everybody, to score with tools of one's own."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
+from numpy.typing import NDArray
 
 from contracts.errors import InvalidInput
 from contracts.ids import Namespace
@@ -18,6 +20,7 @@ from models.bundle import Bundle
 from pipelines.console import AsJson, BundleId, Home, Reporter, home_of
 from pipelines.flow import find_bundle
 from pipelines.publish import champion_id
+from pipelines.ray_option import RayWorkers, ray_session
 from training.champion import AlignedBundle
 from training.config import TrainingConfig
 from training.dataset import Dataset, Queries
@@ -37,7 +40,7 @@ SCHEMA: Final = pa.schema(
         pa.field("score", pa.float32(), nullable=False),
     ]
 )
-_PEOPLE: Final = 2048
+BATCH: Final = 2048
 """People a batch: bounds the memory of the ensemble's features."""
 
 
@@ -49,6 +52,7 @@ def recommend(
     k: Annotated[int, typer.Option("--k", min=1, max=1000, help="Posts a person.")] = 20,
     model: Annotated[str, typer.Option(help=f"One of {', '.join(MODELS)}.")] = "ensemble",
     bundle: BundleId = None,
+    ray: RayWorkers = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -63,62 +67,94 @@ def recommend(
         msg = "lists are written for everybody only"
         raise InvalidInput(msg, hint="add --all-users; for one person: headwater feed VIEWER")
     name = find_bundle(folder, bundle or champion_id(folder))
-    loaded = Bundle.load(folder / "bundles" / name)
-    with report.progress("people") as advance:
-        people, rows = recommend_all(folder, loaded, model, k, out, advance)
+    with report.progress("people") as advance, ray_session(ray, folder) as jobs:
+        write = recommend_all if jobs is None else jobs.recommend_all
+        people, rows = write(folder, name, model, k, out, advance)
     report.say(f"{rows:,} rows for {people:,} people by {model} of bundle {name} in {out}")
     report.finish(
         {"people": people, "rows": rows, "model": model, "bundle_id": name, "out": str(out)}
     )
 
 
-def recommend_all(
-    home: Path, bundle: Bundle, model: str, k: int, out: Path, advance: Callable[[int], None]
-) -> tuple[int, int]:
-    """Write the best k posts of everybody, what each has acted on left out: people and rows.
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """All that plain lists are made from, read once a process."""
 
-    The moment is just after the newest event. People without history get what is popular.
-    """
-    if model not in MODELS:
-        raise InvalidInput(f"there is no model {model!r}", hint=f"models are {', '.join(MODELS)}")
-    with Workspace.open(home, read_only=True) as workspace:
-        data = read_training_data(workspace)
-        ids, names = workspace.ids.all(Namespace.PERSON)
-        posts = np.array(workspace.ids.external(Namespace.POST, data.dataset.post_ids))
-    everybody = _with_everybody(data, ids)
-    union = TrainingConfig.model_validate(dict(bundle.manifest.config)).union
-    queries = _now(everybody.dataset)
-    people = np.array(names)[np.argsort(ids)]
+    data: TrainingData
+    """With a user row for everybody."""
+    queries: Queries
+    aligned: AlignedBundle
+    model: str
+    k: int
+    people: NDArray[np.str_]
+    """External id of each user row."""
+    posts: NDArray[np.str_]
+    """External id of each item row."""
+
+    @classmethod
+    def open(cls, home: Path, bundle: str, model: str, k: int) -> "Lists":
+        """Read a home and one of its bundles; InvalidInput where there is no such model."""
+        if model not in MODELS:
+            raise InvalidInput(
+                f"there is no model {model!r}", hint=f"models are {', '.join(MODELS)}"
+            )
+        with Workspace.open(home, read_only=True) as workspace:
+            data = read_training_data(workspace)
+            ids, names = workspace.ids.all(Namespace.PERSON)
+            posts = np.array(workspace.ids.external(Namespace.POST, data.dataset.post_ids))
+        everybody = _with_everybody(data, ids)
+        aligned = AlignedBundle.of(Bundle.load(home / "bundles" / bundle), everybody.dataset)
+        people = np.array(names)[np.argsort(ids)]
+        return cls(everybody, _now(everybody.dataset), aligned, model, k, people, posts)
+
+    def table(self, rows: IntArray) -> pa.Table:
+        """Give the best k posts of some people, what each has acted on left out: `SCHEMA`.
+
+        The moment is just after the newest event. People without history get what is popular.
+        """
+        queries = self.queries.take(rows)
+        best, scores = self._rank(queries)
+        return _table(self.people[queries.user_rows], self.posts, best, scores)
+
+    def _rank(self, queries: Queries) -> tuple[IntArray, FloatArray]:
+        """Rank for some people, by popularity where a model finds nothing: item rows, scores."""
+        data, bundle = self.data, self.aligned.bundle
+        exam = exam_of(data.dataset, queries, bundle.popularity.scores)
+        if self.model == "ensemble":
+            union = TrainingConfig.model_validate(dict(bundle.manifest.config)).union
+            best, found, values = self.aligned.ensemble(
+                data.dataset, exam, data.features, union, self.k
+            )
+            scores = _values_of(best, found.rows, values)
+        else:
+            best, scores = _top(self.aligned.scorers[self.model], exam, self.k)
+        nothing = (best < 0).all(axis=1)
+        if nothing.any():
+            popular, values = _top(self.aligned.scorers["popularity"], exam, best.shape[1])
+            best[nothing], scores[nothing] = popular[nothing], values[nothing]
+        return best, scores
+
+
+def recommend_all(
+    home: Path, bundle: str, model: str, k: int, out: Path, advance: Callable[[int], None]
+) -> tuple[int, int]:
+    """Write everybody's lists in this process: people and rows."""
+    lists = Lists.open(home, bundle, model, k)
+    people = len(lists.queries)
+    parts = (np.arange(s, min(s + BATCH, people)) for s in range(0, people, BATCH))
+    return people, write_lists(out, (lists.table(part) for part in parts), advance)
+
+
+def write_lists(out: Path, tables: Iterable[pa.Table], advance: Callable[[int], None]) -> int:
+    """Write tables of `SCHEMA` to one file as they come, and count the rows."""
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = 0
     with pq.ParquetWriter(out, SCHEMA) as writer:
-        for start in range(0, len(queries), _PEOPLE):
-            part = queries.take(slice(start, start + _PEOPLE))
-            best, scores = _lists(everybody, bundle, model, part, (k, union))
-            table = _table(people[part.user_rows], posts, best, scores)
+        for table in tables:
             writer.write_table(table)
             rows += table.num_rows
-            advance(len(part))
-    return len(queries), rows
-
-
-def _lists(
-    data: TrainingData, bundle: Bundle, model: str, queries: Queries, sizes: tuple[int, int]
-) -> tuple[IntArray, FloatArray]:
-    """Rank for some people, by popularity where a model finds nothing: item rows and scores."""
-    k, union = sizes
-    exam = exam_of(data.dataset, queries, bundle.popularity.scores)
-    aligned = AlignedBundle.of(bundle, data.dataset)
-    if model == "ensemble":
-        best, found, values = aligned.ensemble(data.dataset, exam, data.features, union, k)
-        scores = _values_of(best, found.rows, values)
-    else:
-        best, scores = _top(aligned.scorers[model], exam, k)
-    nothing = (best < 0).all(axis=1)
-    if nothing.any():
-        popular, values = _top(aligned.scorers["popularity"], exam, best.shape[1])
-        best[nothing], scores[nothing] = popular[nothing], values[nothing]
-    return best, scores
+            advance(pc.sum(pc.equal(table["rank"], 1)).as_py() or 0)
+    return rows
 
 
 def _top(scorer: Scorer, exam: Exam, k: int) -> tuple[IntArray, FloatArray]:

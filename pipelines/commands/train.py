@@ -10,8 +10,10 @@ from contracts.errors import InvalidInput
 from pipelines.anytime import COMPARED, AnytimeTraining, limits_here, search_home, tell_left_out
 from pipelines.console import AsJson, Home, Reporter, Results, home_of
 from pipelines.flow import FlowResult, read_home, run_training
+from pipelines.ray_option import RayWorkers, ray_session
 from training.config import TrainingConfig
 from training.evaluate import ModelRow
+from training.recipes.deep import DeepRecipe
 from training.report import write_results
 from training.search import Searched
 from training.split import SplitConfig
@@ -79,6 +81,7 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="File of settings that a search wrote.")
     ] = None,
+    ray: RayWorkers = None,
     results: Results = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -100,13 +103,16 @@ def train(
     if budget is None:
         if search is not None:
             base = search_home(folder, read_home(folder), base, search, report)
-        found = run_training(folder, base, _clock(report), results, warm=warm)
+        with ray_session(ray, folder) as jobs:
+            fit = DeepRecipe.fit_reported if jobs is None else jobs.fit_deep
+            found = run_training(folder, base, _clock(report), results, warm=warm, fit_deep=fit)
         begun = found.notes.get("Warm start", "no, it is asked for by --continue")
         report.say(f"Warm start: {begun}")
         _finish(report, found, {})
         return
-    if warm:
-        raise InvalidInput("a budget begins cold", hint="give --budget or --continue")
+    if warm or ray is not None:
+        msg = "a budget begins cold and in one process"
+        raise InvalidInput(msg, hint="give --budget, or --continue and --ray")
     limits = limits_here(budget, ram, threads)
     _in_budget(AnytimeTraining(folder, base, limits, report, publish, search or 0.0), results)
 

@@ -12,11 +12,11 @@ from models.base import TrainingContext, TrainingFrame
 from models.deep import DeepConfig, DeepModel
 from models.ranker import RankerConfig, activate
 from training.config import small_config
-from training.loop import run_epochs
+from training.loop import Limits, run_epochs
 from training.recipes.content import fit_embedder
 from training.recipes.deep import DeepRecipe
 from training.recipes.ranker import RankerRecipeConfig, RankerRows, fit_ranker
-from training.recipes.sequences import epoch_batches, make_sequences
+from training.recipes.sequences import epoch_batches, make_sequences, merge_repeats
 from training.recipes.softmax import SampledSoftmax
 from training.recipes.two_tower import TwoTower
 
@@ -152,7 +152,7 @@ def test_activate_keeps_probabilities_and_seconds_in_bounds() -> None:
 
 
 def test_windows_cover_every_place_once_and_look_ahead_only(checkerboard: TrainingFrame) -> None:
-    sequences = make_sequences(checkerboard.interactions, checkerboard.n_items)
+    sequences = make_sequences(merge_repeats(checkerboard.interactions, checkerboard.n_items))
     generator = np.random.Generator(np.random.PCG64(0))
     order = {u: {} for u in range(24)}
     for user in range(24):
@@ -180,9 +180,7 @@ def test_loop_stops_and_goes_back_to_its_best() -> None:
             network.weight.fill_(float(number))
         seen.append(float(number))
 
-    report = run_epochs(
-        network, epoch, lambda: next(scores), epochs=9, patience=2, budget_seconds=None
-    )
+    report = run_epochs(network, epoch, lambda: next(scores), Limits(9, 2))
     assert (report.best_epoch, report.epochs, report.stopped) == (2, 4, "patience")
     assert network.weight.item() == 2.0
 
@@ -194,7 +192,7 @@ def test_loop_without_a_score_keeps_its_last_epoch() -> None:
         with torch.no_grad():
             network.weight.fill_(float(number))
 
-    report = run_epochs(network, epoch, None, epochs=3, patience=3, budget_seconds=None)
+    report = run_epochs(network, epoch, None, Limits(3, 3))
     assert (report.best_epoch, report.stopped, network.weight.item()) == (3, "epochs", 3.0)
 
 
@@ -208,7 +206,5 @@ def test_a_second_fit_of_the_deep_family_goes_on_as_long_as_told(
 
 def test_loop_keeps_to_its_time() -> None:
     network = torch.nn.Linear(1, 1)
-    report = run_epochs(
-        network, lambda _: None, lambda: 1.0, epochs=50, patience=60, budget_seconds=0.0
-    )
+    report = run_epochs(network, lambda _: None, lambda: 1.0, Limits(50, 60, 0.0))
     assert (report.epochs, report.stopped) == (1, "time")

@@ -1,28 +1,39 @@
 """Fit the two-tower network: windows, sampled softmax with log-Q correction, early stopping."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from models.base import (
     FloatArray,
     IntArray,
+    Interactions,
     ItemHistories,
     TrainingContext,
     TrainingFrame,
 )
 from models.content import ContentConfig
 from models.deep import DeepConfig, DeepModel, topic_shares
-from training.loop import LoopReport, run_epochs, torch_run
+from models.text import TextEmbedder
+from training.loop import Limits, LoopReport, run_epochs, torch_run
 from training.recipes.base import item_counts
 from training.recipes.content import fit_embedder
-from training.recipes.sequences import Batch, Sequences, epoch_batches, make_sequences
+from training.recipes.sequences import (
+    Batch,
+    Sequences,
+    epoch_batches,
+    make_sequences,
+    merge_repeats,
+)
 from training.recipes.softmax import SampledSoftmax
 from training.recipes.two_tower import TwoTower
+from training.workers import ALONE, Workers
 
 
 class DeepRecipeConfig(BaseModel):
@@ -52,6 +63,40 @@ class DeepRecipeConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class DeepInputs:
+    """What both towers are given of the posts, and what makes a model of the fitted network."""
+
+    embedder: TextEmbedder
+    topic_ids: IntArray
+    side: FloatArray
+    """[n_items, c]: content vector and topic shares."""
+
+    @classmethod
+    def of(cls, frame: TrainingFrame, recipe: "DeepRecipe", seed: int) -> "DeepInputs":
+        """Learn the content vectors from what was written by the newest action, or keep them."""
+        learned, config, start = frame.known_content(), recipe.config, recipe.start
+        if start is None:
+            embedder = fit_embedder(learned, config.content, seed)
+            topic_ids = _common_topics(learned.topics, config.topics)
+        else:
+            embedder, topic_ids = start.embedder, start.topic_ids
+        text = np.nan_to_num(embedder.embed(frame.content), nan=0.0)
+        side = np.concatenate([text, topic_shares(frame.content, topic_ids)], axis=1)
+        return cls(embedder, topic_ids, side.astype(np.float32))
+
+    def freeze(self, network: TwoTower) -> DeepModel:
+        """Freeze the item tower into vectors."""
+        with torch.no_grad():
+            vectors = network.encode_items(torch.arange(len(self.side))).numpy()
+        known = vectors[network.acted.numpy()[:, 0] > 0, -1]
+        prior = float(np.median(known)) if len(known) else 0.0
+        exported = network.export()
+        return DeepModel(
+            "deep", network.config, self.embedder, self.topic_ids, exported, vectors, prior
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DeepRecipe:
     """Fit both towers end to end."""
 
@@ -68,36 +113,35 @@ class DeepRecipe:
         self, frame: TrainingFrame, context: TrainingContext
     ) -> tuple[DeepModel, LoopReport]:
         """Train, and say how long it took to get best, so that a refit can go on as long."""
-        learned, start = frame.known_content(), self.start
-        if start is None:
-            embedder = fit_embedder(learned, self.config.content, context.seed)
-            topic_ids = _common_topics(learned.topics, self.config.topics)
-        else:
-            embedder, topic_ids = start.embedder, start.topic_ids
-        text = np.nan_to_num(embedder.embed(frame.content), nan=0.0)
-        side = np.concatenate([text, topic_shares(frame.content, topic_ids)], axis=1)
+        inputs = DeepInputs.of(frame, self, context.seed)
+        merged = merge_repeats(frame.interactions, frame.n_items)
         with torch_run(context):
-            counts = item_counts(frame.interactions, frame.n_items)
-            network = TwoTower(
-                self.config.shape, side.astype(np.float32), counts, self.config.dropout
-            )
-            if start is not None:
-                network.resume(start.weights, start.vectors)
-            report = Fit(network, self.config, frame, context).run()
-            with torch.no_grad():
-                rows = torch.arange(frame.n_items)
-                vectors = network.encode_items(rows).numpy()
-        known = vectors[counts > 0, -1]
-        model = DeepModel(
-            self.name,
-            self.config.shape,
-            embedder,
-            topic_ids,
-            network.export(),
-            vectors,
-            float(np.median(known)) if len(known) else 0.0,
-        )
-        return model, report
+            network, report = fit_network(inputs.side, merged, self, context)
+            return inputs.freeze(network), report
+
+
+FitDeep = Callable[[DeepRecipe, TrainingFrame, TrainingContext], tuple[DeepModel, LoopReport]]
+"""Carries a recipe out: `DeepRecipe.fit_reported` in this process, or others on more machines."""
+
+
+def fit_network(
+    side: FloatArray,
+    merged: Interactions,
+    recipe: DeepRecipe,
+    context: TrainingContext,
+    workers: Workers = ALONE,
+) -> tuple[TwoTower, LoopReport]:
+    """Train the network end to end inside `torch_run`; each worker gives its own people's actions.
+
+    `merged`: what `merge_repeats` gives. Batches are split over the workers, so that a step sees
+    as many windows as it does in one process.
+    """
+    counts = workers.sum(item_counts(merged, len(side)).astype(np.float64))
+    config, start = recipe.config, recipe.start
+    network = TwoTower(config.shape, side, counts.astype(np.float32), config.dropout)
+    if start is not None:
+        network.resume(start.weights, start.vectors)
+    return network, Fit(network, config, (merged, counts), context, workers).run()
 
 
 def _common_topics(topics: Sequence[Sequence[int]], most: int) -> IntArray:
@@ -114,13 +158,14 @@ class Fit:
         self,
         network: TwoTower,
         config: DeepRecipeConfig,
-        frame: TrainingFrame,
+        data: tuple[Interactions, NDArray[np.float64]],
         context: TrainingContext,
+        workers: Workers,
     ) -> None:
-        self.network, self.config, self.context = network, config, context
-        self.generator = np.random.Generator(np.random.PCG64(context.seed))
-        self.sequences = make_sequences(frame.interactions, frame.n_items)
-        counts = item_counts(frame.interactions, frame.n_items).astype(np.float64)
+        merged, counts = data
+        self.network, self.config, self.context, self.workers = network, config, context, workers
+        self.generator = np.random.Generator(np.random.PCG64(context.seed + workers.rank))
+        self.sequences = make_sequences(merged)
         self.acted = np.flatnonzero(counts > 0)
         self.sampling = counts**0.75 / (counts**0.75).sum()
         self.optimiser = torch.optim.AdamW(
@@ -129,30 +174,49 @@ class Fit:
 
     def run(self) -> LoopReport:
         """Train until the held people's score stops rising."""
-        whole = self.sequences
+        config, whole = self.config, self.sequences
         lengths = whole.stops - whole.starts
         able = np.flatnonzero(lengths >= 4)
-        held = np.sort(self.generator.permutation(able)[: self.config.held_people])
+        most = -(-config.held_people // self.workers.size)
+        held = np.sort(self.generator.permutation(able)[:most])
         by = np.minimum(np.maximum(lengths[held] // 10, 1), 20)
         self.sequences = whole.shorten(held, by)
+        everybody = self.workers.sum(np.array([float(len(held))]))[0]
+
+        def score() -> float:
+            found = _held_score(self.network, whole, held, by)
+            return float(self.workers.sum(np.array([found]))[0] / everybody)
+
         return run_epochs(
             self.network,
-            lambda _: self._epoch(),
-            (lambda: _held_score(self.network, whole, held, by)) if len(held) else None,
-            epochs=self.config.epochs,
-            patience=self.config.patience,
-            budget_seconds=self.context.time_budget_seconds,
+            self._epoch,
+            score if everybody else None,
+            Limits(config.epochs, config.patience, self.context.time_budget_seconds),
+            self.optimiser,
+            self.workers,
         )
 
-    def _epoch(self) -> None:
-        config, window = self.config, self.config.shape.window
-        batches = epoch_batches(
-            self.sequences, window, config.horizon, config.batch, self.generator, config.windows
+    def _epoch(self, number: int) -> None:
+        config, size = self.config, self.workers.size
+        if size > 1:  # what is drawn depends on the epoch alone, so that a retry draws it again
+            drawn = np.random.SeedSequence([self.context.seed, self.workers.rank, number])
+            self.generator = np.random.Generator(np.random.PCG64(drawn))
+            torch.manual_seed(int(self.generator.integers(1 << 62)))
+        batches: Iterator[Batch | None] = epoch_batches(
+            self.sequences,
+            config.shape.window,
+            config.horizon,
+            max(1, config.batch // size),
+            self.generator,
+            None if config.windows is None else -(-config.windows // size),
         )
-        for batch in batches:
-            loss = self._loss(batch)
+        for batch in chain(batches, repeat(None)):
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            if batch is not None:
+                self._loss(batch).backward()  # type: ignore[no-untyped-call]  # torch's
+            weight = 0.0 if batch is None else float(batch.valid.sum())
+            if not self.workers.average(self.network, weight):
+                return
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
             self.optimiser.step()
 
@@ -200,7 +264,9 @@ class Fit:
 
 
 def _held_score(network: TwoTower, whole: Sequences, held: IntArray, by: IntArray) -> float:
-    """Mean Recall@50 of held items, those acted on before masked."""
+    """Add up held people's Recall@50 of held items, those acted on before masked."""
+    if not len(held):
+        return 0.0
     histories = _held_histories(whole, held, by, network.config.window)
     with torch.no_grad():
         vectors = network.encode_items(torch.arange(len(network.side)))
@@ -216,7 +282,7 @@ def _held_score(network: TwoTower, whole: Sequences, held: IntArray, by: IntArra
         scores[row, sequence[:-out]] = -np.inf
         best = np.argpartition(-scores[row], min(50, scores.shape[1] - 1))[:50]
         found += float(np.isin(sequence[-out:], best).mean())
-    return found / len(held)
+    return found
 
 
 def _held_histories(whole: Sequences, held: IntArray, by: IntArray, window: int) -> ItemHistories:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from contracts.policy import ACTIONS, Action
 from models.base import BoolArray, FloatArray, IntArray, TrainingContext
 from models.ranker import LONGEST_LOG_SECONDS, EnsembleRanker, RankerConfig, prepare
-from training.loop import LoopReport, run_epochs, torch_run
+from training.loop import Limits, LoopReport, run_epochs, torch_run
 
 _DWELL: Final = ACTIONS.index(Action.DWELL)
 FEWEST_POSITIVES: Final = 20
@@ -107,9 +107,11 @@ def fit_ranker(
                     network,
                     fit.epoch,
                     fit.held_loss,
-                    epochs=config.epochs,
-                    patience=config.patience,
-                    budget_seconds=None if budget is None else budget / config.shape.members,
+                    Limits(
+                        config.epochs,
+                        config.patience,
+                        None if budget is None else budget / config.shape.members,
+                    ),
                 )
             )
             members.append({k: v.detach().numpy() for k, v in network.state_dict().items()})

@@ -29,8 +29,8 @@ class Sequences:
         return Sequences(self.items, self.types, self.starts, stops)
 
 
-def make_sequences(actions: Interactions, n_items: int) -> Sequences:
-    """Merge repeated actions on an item and lay people one after the other."""
+def merge_repeats(actions: Interactions, n_items: int) -> Interactions:
+    """Keep each person's first action on an item, at the strongest type; people ascending."""
     keys = actions.user_rows * max(n_items, 1) + actions.item_rows
     place = np.arange(len(keys))
     order = np.lexsort((place, keys))
@@ -41,11 +41,17 @@ def make_sequences(actions: Interactions, n_items: int) -> Sequences:
     strongest = actions.types[strength][last]  # one a key, keys ascending
     kept = place[order][first]  # one a key, keys ascending
     by_time = np.argsort(kept, kind="stable")
-    items, types = actions.item_rows[kept][by_time], strongest[by_time]
-    users = actions.user_rows[kept][by_time]
-    _, starts, counts = np.unique(users, return_index=True, return_counts=True)
+    rows = kept[by_time]
+    return Interactions(
+        actions.user_rows[rows], actions.item_rows[rows], actions.times_us[rows], strongest[by_time]
+    )
+
+
+def make_sequences(merged: Interactions) -> Sequences:
+    """Lay people's merged actions one after the other."""
+    _, starts, counts = np.unique(merged.user_rows, return_index=True, return_counts=True)
     enough = counts >= 2
-    return Sequences(items, types, starts[enough], (starts + counts)[enough])
+    return Sequences(merged.item_rows, merged.types, starts[enough], (starts + counts)[enough])
 
 
 @dataclass(frozen=True, slots=True)

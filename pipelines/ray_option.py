@@ -1,0 +1,36 @@
+"""The option `--ray`, which works where the extra `ray` is installed."""
+
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+
+from contracts.errors import InvalidInput
+
+RayWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--ray",
+        min=1,
+        metavar="WORKERS",
+        help="Share the work among so many Ray workers, which are replaced when they are lost; "
+        "here, or on the cluster RAY_ADDRESS. Needs the extra `ray`.",
+    ),
+]
+
+
+def ray_session(workers: int | None, home: Path) -> AbstractContextManager[Any]:
+    """Open `pipelines.ray_jobs.session`; without workers, nothing: gives None."""
+    return nullcontext() if workers is None else ray_jobs().session(workers, home)
+
+
+def ray_jobs() -> ModuleType:
+    """Import `pipelines.ray_jobs`; InvalidInput where Ray is not installed."""
+    if find_spec("ray") is None:
+        msg = "--ray needs Ray, which is not installed here"
+        raise InvalidInput(msg, hint="install the extra: pip install 'headwater[ray]'")
+    return import_module("pipelines.ray_jobs")
