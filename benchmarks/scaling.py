@@ -29,7 +29,6 @@ TIMES: Final = (1, 3, 10)
 COLUMNS: Final = ("times", "stage", "seconds", "cpu_seconds", "peak_mb")
 PARTS: Final = (
     "als",
-    "bpr",
     "item_knn",
     "content",
     "deep",
@@ -181,7 +180,7 @@ def _needs(rows: list[dict[str, Any]]) -> list[list[str]]:
     build = _cost(of["index build", 10]) * part**1.5 * 3
     cores = feeds / 86_400 * a["peak"] * feed_ms / 1000 / a["busy"]
     state = per("checkpoint", "entities") + per("online", "entities")
-    fit = sum(per(name, "actions") for name in ("als", "bpr", "content"))
+    fit = sum(per(name, "actions") for name in ("als", "content"))
     deep, pair, person = (
         per(*each)
         for each in (("deep", "actions"), ("score all", "pairs"), ("score all", "people"))
@@ -199,7 +198,7 @@ def _needs(rows: list[dict[str, Any]]) -> list[list[str]]:
         ("features now", state * everybody, "B", f"{state:.0f} B a person or post", "world"),
         ("catalog and ids", catalog * everybody, "B", f"{catalog:.0f} B each", "world"),
         ("fold features, a day", fold * events, "s", f"{fold * 1e6:.1f} us an event", "world"),
-        ("train als, bpr, content", fit * window, "s", f"{fit * 1e6:.0f} us an action", "world"),
+        ("train als, content", fit * window, "s", f"{fit * 1e6:.0f} us an action", "world"),
         ("train deep", deep * window * a["epochs"], "s", f"{deep * 1e6:.0f} us a pass", "world"),
         ("memory of live posts", live * post, "B", f"{post:.0f} B a post", "live_posts"),
         ("index shards", shards, "", f"{live / shards / 1e6:.0f} M posts each", "live_posts"),

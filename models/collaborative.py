@@ -21,13 +21,11 @@ _CHUNK: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class FactorModel:
-    """Item factors and a least-squares fold-in; serves ALS and BPR alike.
+    """Item factors and a least-squares fold-in: what serves ALS.
 
     The viewer's vector solves (Y'Y + sum_h (c_h - 1) y_h y_h' + reg I) x = sum_h c_h y_h with
     c_h = 1 + alpha * strength (Hu, Koren, Volinsky: Collaborative filtering for implicit
-    feedback datasets, ICDM 2008). For BPR factors (Rendle et al., UAI 2009) it is the same
-    regularised least squares towards 1 on the history and 0 on the rest; BPR's item bias is one
-    more coordinate of the factors.
+    feedback datasets, ICDM 2008).
     """
 
     name: str

@@ -37,7 +37,7 @@ class FamilyNote(_Part):
     """One family of the bundle."""
 
     model: str
-    """Which model holds the family, e.g. als or bpr."""
+    """Which model holds the family, e.g. als."""
     dimensions: int
     config: Mapping[str, Any] = Field(default_factory=dict)
 

@@ -7,7 +7,7 @@ from models.content import ContentConfig
 from models.deep import DeepConfig
 from models.ranker import RankerConfig
 from training.recipes.baselines import PopularityConfig
-from training.recipes.collaborative import AlsConfig, BprConfig, ItemKnnConfig
+from training.recipes.collaborative import AlsConfig, ItemKnnConfig
 from training.recipes.deep import DeepRecipeConfig
 from training.recipes.ranker import RankerRecipeConfig
 from training.split import SplitConfig
@@ -24,8 +24,6 @@ class TrainingConfig(BaseModel):
     popularity: PopularityConfig = PopularityConfig()
     item_knn: ItemKnnConfig = ItemKnnConfig()
     als: AlsConfig = AlsConfig()
-    bpr: BprConfig | None = BprConfig()
-    """None leaves it out: ALS is the collaborative family then."""
     content: ContentConfig = ContentConfig()
     content_priors: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)
     """Prior weights of the content family to choose among on validation."""
@@ -66,7 +64,6 @@ def small_config(seed: int = 0) -> TrainingConfig:
         seed=seed,
         threads=1,
         als=AlsConfig(factors=8, regularization=0.1, alpha=5.0),
-        bpr=BprConfig(factors=8, iterations=50),
         content=ContentConfig(dimensions=8),
         deep=deep,
         deep_seconds=20.0,

@@ -19,7 +19,7 @@ from models.deep import DeepModel
 from models.neighbours import ItemKnn
 from training.config import TrainingConfig, deep_budget
 from training.recipes.baselines import PopularityRecipe, RandomRecipe
-from training.recipes.collaborative import AlsRecipe, BprRecipe, ItemKnnRecipe
+from training.recipes.collaborative import AlsRecipe, ItemKnnRecipe
 from training.recipes.content import ContentRecipe, reweighed
 from training.recipes.deep import DeepRecipe, FitDeep
 from training.scoring import Exam, ranked_lists
@@ -35,23 +35,18 @@ class Models:
     random: RandomOrder
     item_knn: ItemKnn
     als: FactorModel
-    bpr: FactorModel | None
     content: ContentModel
     deep: DeepModel
     deep_epochs: int
     """Passes after which the deep family was best, in those of a cold fit."""
 
-    def families(self, collaborative: str) -> dict[Family, VectorModel]:
-        """Give the three families, the collaborative one by the name of its model."""
+    def families(self) -> dict[Family, VectorModel]:
+        """Give the three families."""
         return {
-            Family.COLLABORATIVE: self.factor_models()[collaborative],
+            Family.COLLABORATIVE: self.als,
             Family.CONTENT: self.content,
             Family.DEEP: self.deep,
         }
-
-    def factor_models(self) -> dict[str, FactorModel]:
-        """Give ALS and, where it was fitted, BPR."""
-        return {"als": self.als} if self.bpr is None else {"als": self.als, "bpr": self.bpr}
 
     def baselines(self) -> dict[str, RetrievalModel]:
         """Give the models of the table that are no family."""
@@ -59,7 +54,6 @@ class Models:
             "random": self.random,
             "popularity": self.popularity,
             "item_knn": self.item_knn,
-            **self.factor_models(),
         }
 
 
@@ -89,10 +83,6 @@ def fit_models(
         passes = warm.passes(f"als{suffix}", warm.als, config.als.iterations)
         short = config.als.model_copy(update={"iterations": passes})
         als = AlsRecipe(short, start=warm.als).fit(frame, context)
-    bpr = None
-    if config.bpr is not None:
-        with clock.stage(f"bpr{suffix}"):
-            bpr = BprRecipe(config.bpr).fit(frame, context)
     with clock.stage(f"content{suffix}"):
         content = ContentRecipe(config.content).fit(frame, context)
     with clock.stage(f"deep{suffix}"):
@@ -109,40 +99,36 @@ def fit_models(
         limited = replace(context, time_budget_seconds=seconds)
         deep, report = fit_deep(DeepRecipe(chosen, start=warm.deep), frame, limited)
     epochs = round(report.best_epoch / share)
-    return Models(popularity, random, item_knn, als, bpr, content, deep, epochs)
+    return Models(popularity, random, item_knn, als, content, deep, epochs)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What validation decided about the families."""
 
-    collaborative: str
     prior_weight: float
     validation: Mapping[str, float]
     """NDCG@20 of everything that was compared."""
 
 
 def choose_families(models: Models, exam: Exam, config: TrainingConfig) -> Choice:
-    """Pick ALS or BPR, and the content family's prior weight, by NDCG@20 on validation."""
+    """Pick the content family's prior weight by NDCG@20 on validation."""
 
     def score(model: RetrievalModel) -> float:
         return exam.ndcg(ranked_lists(exam, model, 20))
 
-    factors = {name: score(model) for name, model in models.factor_models().items()}
     priors = {w: score(reweighed(models.content, w)) for w in config.content_priors}
     weight = max(priors, key=lambda w: (priors[w], -w)) if priors else config.content.prior_weight
-    named = {f"content, prior {w:g}": value for w, value in priors.items()}
-    return Choice(max(factors, key=factors.__getitem__), weight, {**factors, **named})
+    return Choice(weight, {f"content, prior {w:g}": value for w, value in priors.items()})
 
 
 def apply_choice(models: Models, choice: Choice) -> tuple[Models, dict[Family, VectorModel]]:
     """Give the models as chosen, and the three families."""
     chosen = replace(models, content=reweighed(models.content, choice.prior_weight))
-    return chosen, chosen.families(choice.collaborative)
+    return chosen, chosen.families()
 
 
 def family_configs(config: TrainingConfig, choice: Choice) -> dict[Family, BaseModel]:
     """Give the configuration that each family was fitted with."""
     content = config.content.model_copy(update={"prior_weight": choice.prior_weight})
-    factors = config.bpr if choice.collaborative == "bpr" and config.bpr else config.als
-    return {Family.COLLABORATIVE: factors, Family.CONTENT: content, Family.DEEP: config.deep}
+    return {Family.COLLABORATIVE: config.als, Family.CONTENT: content, Family.DEEP: config.deep}

@@ -33,7 +33,6 @@ REFERENCE_SECONDS: Final = 0.0115
 SECONDS: Final[dict[str, tuple[float, ...]]] = {
     "als": (0.0226, 0.00289, 0.000193),
     "baselines": (0.0, 0.859),
-    "bpr": (0.0195, 0.00216),
     "bundle": (0.0131, 0.0),
     "choose families and blend": (0.0, 0.00925, 3.67, 0.0),
     "content": (0.0324, 63.7),
@@ -109,7 +108,6 @@ class Round:
 KNOBS: Final = {
     "als.factors": "ALS factors",
     "als.iterations": "ALS iterations",
-    "bpr": "BPR",
     "deep_seconds": "seconds of a deep fit",
     "deep.epochs": "deep passes",
     "deep.windows": "deep windows a pass",
@@ -123,10 +121,10 @@ KNOBS: Final = {
 }
 """What plans choose: its place in `TrainingConfig`, and its name in words."""
 
-_QUICK = (32, 8, None, 5.0, 1, 2000, 0, 400, 5.0, 20_000, 50, 2000, False)
-_SHORT = {"bpr": None, "deep_seconds": 8.0, "deep.windows": 10_000, "deep.held_people": 500,
+_QUICK = (32, 8, 5.0, 1, 2000, 0, 400, 5.0, 20_000, 50, 2000, False)
+_SHORT = {"deep_seconds": 8.0, "deep.windows": 10_000, "deep.held_people": 500,
           "ranker_people": 500, "ranker_seconds": 10.0, "split.most_people": 5000}  # fmt: skip
-_MIDDLE = {"bpr": None, "deep_seconds": 20.0, "deep.windows": 40_000, "ranker_seconds": 30.0}
+_MIDDLE = {"deep_seconds": 20.0, "deep.windows": 40_000, "ranker_seconds": 30.0}
 _LESS = ("ranker_people", "most_impressions", "split.most_people", "union")
 
 RUNGS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -278,7 +276,7 @@ def _units(sizes: Sizes, config: TrainingConfig, threads: int) -> dict[str, tupl
     learned, candidates = _ranker_rows(sizes, config)
     passed = learned * min(config.ranker.epochs, PASSES[0]) * config.ranker.shape.members
     shown = min(config.most_impressions, (1 - config.split.known_share) * sizes.impressions)
-    models = 4 + (config.bpr is not None) + len(config.content_priors)
+    models = 3 + len(config.content_priors)
     found: dict[str, tuple[float, ...]] = {
         "read": (log, posts),
         "split": (log, asked * sizes.actions / sizes.people),
@@ -311,7 +309,6 @@ def _fit_units(
         "baselines": (actions,),
         "item_knn": (products, posts * min(posts, products / posts)),
         "als": (turns * actions * factors, turns * (people + posts) * factors**2),
-        "bpr": (config.bpr.iterations * actions * config.bpr.factors,) if config.bpr else (),
         "content": (posts,),
         "deep": (posts, windows, windows / deep.batch * min(posts, 4000), held),
     }
@@ -345,7 +342,6 @@ def _megabytes(sizes: Sizes, config: TrainingConfig) -> dict[str, float]:
     found = {
         "item_knn": 50.0 * min(1024, posts) * near,
         "als": factors,
-        "bpr": factors,
         "content": 4e3 * posts,
         "deep": 6e3 * posts + held + 1e8,
         "choose families and blend": max(chunk + 80.0 * wide, sample),
@@ -376,7 +372,7 @@ def _get(config: TrainingConfig, path: str) -> Any:  # noqa: ANN401 - numbers of
 
 
 def _word(path: str, value: object) -> str:
-    if path in {"bpr", "refit"}:
+    if path == "refit":
         return "with" if value else "without"
     return "the usual" if value is None else f"{value:g}"
 

@@ -22,7 +22,6 @@ from training.recipes.laws import EVERY_MODEL, LEARNERS, VECTOR_MODELS, Law, Law
 CONFIG = small_config()
 SMALL: dict[str, Any] = {
     "als": CONFIG.als,
-    "bpr": CONFIG.bpr,
     "content": CONFIG.content,
     "deep": CONFIG.deep,
 }
@@ -41,7 +40,7 @@ def all_recipes() -> dict[str, Recipe]:
 
 
 RECIPES = all_recipes()
-FAMILIES = ("als", "bpr", "content", "deep")
+FAMILIES = ("als", "content", "deep")
 LEARNING = (*FAMILIES, "item_knn")
 
 

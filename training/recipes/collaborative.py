@@ -1,11 +1,10 @@
-"""Implicit ALS, BPR and item-kNN."""
+"""Implicit ALS and item-kNN."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from implicit.als import AlternatingLeastSquares
-from implicit.bpr import BayesianPersonalizedRanking
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array, csr_matrix
@@ -66,49 +65,6 @@ class AlsRecipe:
             np.asarray(known),
             self.config.regularization,
             self.config.alpha,
-        )
-
-
-class BprConfig(BaseModel):
-    """Choices of BPR (Rendle et al., UAI 2009) and of its fold-in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    factors: int = Field(default=64, ge=2)
-    learning_rate: float = Field(default=0.05, gt=0)
-    regularization: float = Field(default=0.01, ge=0)
-    iterations: int = Field(default=30, ge=1)
-    fold_in_regularization: float = Field(default=1.0, ge=0)
-    fold_in_alpha: float = Field(default=10.0, gt=0)
-
-
-@dataclass(frozen=True, slots=True)
-class BprRecipe:
-    """Learn from pairs; viewers are folded in by regularised least squares on the item factors."""
-
-    config: BprConfig = field(default_factory=BprConfig)
-    name: str = "bpr"
-
-    def fit(self, frame: TrainingFrame, context: TrainingContext) -> FactorModel:
-        """Run stochastic gradient ascent on one thread: two threads are not reproducible."""
-        matrix = user_item_matrix(frame)
-        known = np.asarray(matrix.sum(axis=0) > 0)
-        with threadpool_limits(limits=1, user_api="blas"):
-            learner = BayesianPersonalizedRanking(
-                factors=self.config.factors,
-                learning_rate=self.config.learning_rate,
-                regularization=self.config.regularization,
-                iterations=self.config.iterations,
-                num_threads=1,
-                random_state=context.seed,
-            )
-            learner.fit(csr_matrix(matrix), show_progress=False)
-        return FactorModel.from_factors(
-            self.name,
-            np.asarray(learner.item_factors),
-            known,
-            self.config.fold_in_regularization,
-            self.config.fold_in_alpha,
         )
 
 
