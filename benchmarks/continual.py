@@ -29,7 +29,7 @@ from training.reading import TrainingData, read_training_data
 from training.stages import StageClock
 from training.warm import WarmStart
 
-MODELS = ("als", "deep", "ensemble")
+MODELS = ("collaborative", "deep", "ensemble")
 COLUMNS = ("what", "cold", "warm", "warm - cold", "champion")
 
 

@@ -29,7 +29,7 @@ from training.stages import StageClock
 def made(checkerboard: TrainingFrame, histories_of: Any, dataset_of: Any) -> Bundle:
     config = small_config()
     models = fit_models(checkerboard, config, StageClock())
-    choice = Choice("als", 0.5, {})
+    choice = Choice(0.5, {})
     models, families = apply_choice(models, choice)
     normalisers = fit_normalisers(families, histories_of([0, 2], [1, 3]))
     generator = np.random.Generator(np.random.PCG64(0))

@@ -40,7 +40,7 @@ def test_spectral_ease_is_ease_where_directions_are_many(split):
     matrix = split.matrix().toarray().astype(np.float64)
     x = matrix * np.maximum(matrix.sum(axis=1, keepdims=True), 1.0) ** -0.25
     inverse = np.linalg.inv(x.T @ x + 5.0 * np.eye(ITEMS))
-    exact = x @ (np.eye(ITEMS) - inverse / np.diag(inverse))
+    exact = matrix @ (np.eye(ITEMS) - inverse / np.diag(inverse))
     scale = exact[matrix == 0].std()
     errors = []
     for rank in (6, 14, ITEMS - 1):
