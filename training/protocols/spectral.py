@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from models.base import FloatArray, IntArray, TrainingContext
 from training.protocols.exam import blocks, taken
-from training.protocols.members import item_people, unit_rows
+from training.protocols.members import item_people, person_items, unit_rows
 from training.protocols.split import Split, binary
 
 _POWERS: Final = 4
@@ -66,7 +66,7 @@ def histories(split: Split, people: IntArray) -> csr_array:
 
 def normalised(matrix: csr_array) -> csr_array:
     """Divide each entry by the roots of its row's and its column's sum."""
-    items = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
+    items = person_items(matrix)
     scaled = diags_array(items**-0.5) @ matrix @ diags_array(item_people(matrix) ** -0.5)
     return csr_array(scaled).astype(np.float32)
 
@@ -74,9 +74,13 @@ def normalised(matrix: csr_array) -> csr_array:
 def directions(split: Split, rank: int = 64, seed: int = 0) -> FloatArray:
     """Give items a direction each, so that items of the same people lie together: [items, rank]."""
     spectrum = Spectrum.of(normalised(split.matrix()), rank, TrainingContext(seed))
-    vectors = spectrum.vectors * (item_people(split.matrix()) ** -0.5)[:, None]
-    found: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return found
+    return unit_vectors(spectrum.vectors * (item_people(split.matrix()) ** -0.5)[:, None])
+
+
+def unit_vectors(vectors: FloatArray) -> FloatArray:
+    """Scale each row to length 1; rows of zeros stay."""
+    found: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return found.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class SpectralEase:
     def fit(self, split: Split, context: TrainingContext) -> RidgeScores:
         """Decompose the scaled matrix, and fit the line behind."""
         matrix = split.matrix()
-        items = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
+        items = person_items(matrix)
         scaled = csr_array(diags_array(items**-self.scale) @ matrix).astype(np.float32)
         spectrum = Spectrum.of(scaled, self.rank, context)
         grid = np.linspace(0.0, float(spectrum.values[-1]), 64)
@@ -232,5 +236,5 @@ class UserKnn:
         offsets = np.arange(0, split.n_people * most + 1, most)
         square = (split.n_people, split.n_people)
         graph = csr_array((np.concatenate(alike), np.concatenate(near), offsets), shape=square)
-        items = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
+        items = person_items(matrix)
         return Alike(graph, csr_array(diags_array(items**-self.brevity) @ matrix))
