@@ -38,7 +38,7 @@ pytestmark = [
 
 def test_without_ray_the_option_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_option, "find_spec", lambda name: None)
-    with pytest.raises(InvalidInput, match=r"pip install 'headwater\[ray\]'"):
+    with pytest.raises(InvalidInput, match=r"pip install .*'\.\[ray\]'"):
         ray_jobs()
 
 
