@@ -16,7 +16,7 @@ from typing import Any, Final
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import csr_array
 
 from benchmarks.measure import finish, percentiles
 from contracts.events import EventType
@@ -25,17 +25,12 @@ from models.bundle import build_index
 from models.collaborative import FactorModel
 from training.dataset import Ragged
 from training.metrics import top_k
-from training.protocols.exam import blocks, judged, people_with_targets, ranked
+from training.protocols.exam import judged, people_with_targets, ranked
 from training.protocols.members import Als, Factors
 from training.protocols.sets import GOWALLA
-from training.protocols.spectral import (
-    FilterScores,
-    GraphFilter,
-    RidgeScores,
-    SpectralEase,
-    histories,
-)
+from training.protocols.spectral import GraphFilter, SpectralEase, histories
 from training.protocols.split import Split, renumbered
+from training.recipes.spectral import FilterConfig, FilterMap, RidgeConfig, RidgeMap, nearest
 
 COLUMNS: Final = (
     "table", "model", "served as", "recall@20", "ndcg@20", "kept", "recall of index@100",
@@ -47,7 +42,7 @@ _NEIGHBOURS: Final = (50, 100, 200)
 _RANKS: Final = (256, 512)
 _PROBES: Final = (8, 16, 32, 64)
 
-Mapped = FilterScores | RidgeScores
+Mapped = FilterMap | RidgeMap
 Scorer = Callable[[IntArray], FloatArray]
 CONTEXT: Final = TrainingContext(seed=0, threads=1)
 
@@ -62,8 +57,8 @@ def main() -> None:
         raise SystemExit("the set has no validation cut")
     generator = np.random.Generator(np.random.PCG64(0))
     people = np.sort(generator.permutation(people_with_targets(split))[:_PEOPLE])
-    filtered = GraphFilter().fit(split, CONTEXT)
-    ridge = SpectralEase().fit(split, CONTEXT)
+    filtered = FilterMap.fit(split.matrix(), FilterConfig(), CONTEXT)
+    ridge = RidgeMap.fit(split.matrix(), RidgeConfig(), CONTEXT)
     als = Als("als", 256, 60.0, 40.0, iterations=8).fit(split, CONTEXT)
     rows: list[dict[str, Any]] = []
     for name, fitted in (("filter", filtered), ("ease", ridge)):
@@ -81,10 +76,10 @@ def _quality(split: Split, people: IntArray, scorer: Scorer) -> dict[str, float]
 def _closed_form(
     name: str, fitted: Mapped, split: Split, people: IntArray
 ) -> Iterator[dict[str, Any]]:
-    exact = _quality(split, people, lambda some: fitted.scores(split, some))
+    exact = _quality(split, people, lambda some: fitted.mapped(histories(split, some)))
     yield {"table": "closed form", "model": name, "served as": "exact", **exact, "kept": 1.0}
     started = perf_counter()
-    lists = _neighbours(fitted, split.n_items, max(_NEIGHBOURS))
+    lists = nearest(fitted.mapped, split.n_items, max(_NEIGHBOURS))
     seconds = perf_counter() - started
     for k in _NEIGHBOURS:
         graph = _best(*lists, k)
@@ -115,23 +110,11 @@ def _product(split: Split, left: FloatArray, right: FloatArray) -> Scorer:
     return score
 
 
-def _neighbours(fitted: Mapped, n_items: int, most: int) -> tuple[NDArray[np.int32], FloatArray]:
-    """Keep the best targets of each item, itself left out: [n_items, most] twice, best first."""
-    identity = csr_array(eye_array(n_items, dtype=np.float32, format="csr"))
-    items, values = [], []
-    for block in blocks(np.arange(n_items, dtype=np.int64)):
-        scores = fitted.mapped(csr_array(identity[block]))
-        scores[np.arange(len(block)), block] = -np.inf
-        best = top_k(scores, most)
-        items.append(best.astype(np.int32))
-        values.append(np.take_along_axis(scores, best, axis=1))
-    return np.concatenate(items), np.concatenate(values)
-
-
 def _best(items: NDArray[np.int32], values: FloatArray, k: int) -> csr_array:
-    offsets = np.arange(0, len(items) * k + 1, k)
+    there = items[:, :k] >= 0
+    offsets = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
     shape = (len(items), len(items))
-    return csr_array((values[:, :k].ravel(), items[:, :k].ravel(), offsets), shape=shape)
+    return csr_array((values[:, :k][there], items[:, :k][there], offsets), shape=shape)
 
 
 def _low_rank(fitted: Mapped, rank: int) -> tuple[FloatArray, FloatArray]:
@@ -139,7 +122,7 @@ def _low_rank(fitted: Mapped, rank: int) -> tuple[FloatArray, FloatArray]:
     vectors = fitted.spectrum.vectors[:, :rank]
     values = fitted.spectrum.values[:rank].astype(np.float32)
     left = vectors * (fitted.leading[:rank] + np.float32(fitted.slope) * values)
-    if isinstance(fitted, RidgeScores):
+    if isinstance(fitted, RidgeMap):
         return left, vectors * fitted.weight[:, None]
     smooth = min(rank, fitted.smooth.shape[1])
     wide = np.zeros_like(vectors)

@@ -31,7 +31,7 @@ class Action(StrEnum):
 
 
 ACTIONS: Final = tuple(Action)
-FAMILIES: Final = ("collaborative", "content", "deep")
+FAMILIES: Final = ("collaborative", "content", "deep", "neighbours")
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Multiplier = Annotated[float, Field(ge=0.01, le=10.0)]

@@ -21,11 +21,12 @@ BoolArray = NDArray[np.bool_]
 
 
 class Family(StrEnum):
-    """The three retrieval families, in the column order of `contracts.policy.FAMILIES`."""
+    """The retrieval families, in the column order of `contracts.policy.FAMILIES`."""
 
     COLLABORATIVE = "collaborative"
     CONTENT = "content"
     DEEP = "deep"
+    NEIGHBOURS = "neighbours"
 
 
 ACTION_STRENGTH: Final = {
@@ -187,17 +188,21 @@ class TrainingContext:
     """Soft limit of an iterative recipe; it keeps the best state so far."""
 
 
+class Scorer(Protocol):
+    """What can score every item for viewers: any retrieval model, or a blend bound to families."""
+
+    def score_all(self, histories: ItemHistories) -> FloatArray:
+        """Score all items, float32 [Q, n_items]; NaN where it cannot say."""
+        ...
+
+
 @runtime_checkable
-class RetrievalModel(Protocol):
+class RetrievalModel(Scorer, Protocol):
     """A fitted model that scores every item for a viewer, from the viewer's history alone."""
 
     @property
     def name(self) -> str:
         """Name the model, as the tables of results do."""
-        ...
-
-    def score_all(self, histories: ItemHistories) -> FloatArray:
-        """Score all items, float32 [Q, n_items]; NaN where the model cannot say."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -234,6 +239,15 @@ class VectorModel(RetrievalModel, Protocol):
     def encode_posts(self, content: PostContent) -> FloatArray:
         """Give vectors of new posts from their content, [m, d]; NaN rows where it cannot."""
         ...
+
+
+def pair_scores(model: Scorer, histories: ItemHistories, rows: IntArray) -> FloatArray:
+    """Score given items [Q, C] of each viewer: [Q, C], NaN where the model cannot say."""
+    if isinstance(model, VectorModel):
+        viewers = model.viewer_vectors(histories)
+        products: FloatArray = np.einsum("qd,qcd->qc", viewers, model.item_vectors()[rows])
+        return products
+    return np.take_along_axis(model.score_all(histories), rows, axis=1)
 
 
 def dot_scores(viewers: FloatArray, items: FloatArray) -> FloatArray:

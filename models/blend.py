@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.base import Family, FloatArray, ItemHistories, VectorModel
+from models.base import Family, FloatArray, ItemHistories, Scorer
 from models.normalise import QuantileTable
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalBlend:
-    """Weights over the three families; a family that cannot score a post adds nothing."""
+    """Weights over the families; a family that cannot score a post adds nothing."""
 
     weights: Mapping[Family, float]
     normalisers: Mapping[Family, QuantileTable]
@@ -23,7 +23,9 @@ class RetrievalBlend:
         for family, raw in scores.items():
             there = np.isfinite(raw)
             level = self.normalisers[family].apply(raw)
-            total += np.where(there, level, np.float32(0.0)) * np.float32(self.weights[family])
+            total += np.where(there, level, np.float32(0.0)) * np.float32(
+                self.weights.get(family, 0.0)
+            )
             known |= there
         return np.where(known, total, np.float32(np.nan))
 
@@ -33,7 +35,7 @@ class BlendedFamilies:
     """A blend bound to its families, so that it scores all items as a model does."""
 
     blend: RetrievalBlend
-    families: Mapping[Family, VectorModel]
+    families: Mapping[Family, Scorer]
 
     def score_all(self, histories: ItemHistories) -> FloatArray:
         """Score all items by the blend, [Q, n_items]."""

@@ -13,13 +13,12 @@ from typing import Final, Self
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from contracts.errors import BundleMismatch
 from contracts.policy import ACTIONS, Policy
 from features.views import FEATURE_HASH, FEATURES
-from models.base import Family, FloatArray, IntArray, VectorModel
+from models.base import Family, FloatArray, IntArray, RetrievalModel
 from models.baselines import Popularity
 from models.blend import RetrievalBlend
 from models.collaborative import FactorModel
@@ -31,11 +30,14 @@ from models.normalise import QuantileTable
 from models.ranker import EnsembleRanker
 from models.storage import read_state, write_state
 
-_LOADERS: Final[Mapping[Family, type[VectorModel]]] = {
+_LOADERS: Final[Mapping[Family, type[RetrievalModel]]] = {
     Family.COLLABORATIVE: FactorModel,
     Family.CONTENT: ContentModel,
     Family.DEEP: DeepModel,
+    Family.NEIGHBOURS: ItemKnn,
 }
+VECTOR_FAMILIES: Final = (Family.COLLABORATIVE, Family.CONTENT, Family.DEEP)
+"""Families that an index searches; neighbours are looked up."""
 FLAT_BELOW: Final = 20_000
 """Exact search below this many posts, inverted lists from here on."""
 _LISTS_PER_ROOT: Final = 4
@@ -50,13 +52,12 @@ class Bundle:
     manifest: Manifest
     post_ids: IntArray
     """Post id of each item row, ascending: [n]."""
-    families: Mapping[Family, VectorModel]
-    item_knn: ItemKnn
+    families: Mapping[Family, RetrievalModel]
     popularity: Popularity
     normalisers: Mapping[Family, QuantileTable]
     ranker: EnsembleRanker
     indexes: Mapping[Family, faiss.Index]
-    """FAISS inner-product index a family; its ids are item rows."""
+    """FAISS inner-product index a family of vectors; its ids are item rows."""
 
     @property
     def bundle_id(self) -> str:
@@ -67,11 +68,6 @@ class Bundle:
     def policy(self) -> Policy:
         """Give the policy that the bundle was trained and measured with."""
         return self.manifest.policy
-
-    @property
-    def neighbours(self) -> tuple[NDArray[np.int32], FloatArray]:
-        """Give item-to-item neighbours: rows [n, k] (-1 pad) and similarities [n, k]."""
-        return self.item_knn.neighbours, self.item_knn.similarities
 
     @cached_property
     def blend(self) -> RetrievalBlend:
@@ -112,7 +108,6 @@ class Bundle:
             manifest,
             self.post_ids,
             self.families,
-            self.item_knn,
             self.popularity,
             self.normalisers,
             self.ranker,
@@ -138,11 +133,10 @@ class Bundle:
             manifest,
             np.load(folder / "post_ids.npy"),
             {family: _LOADERS[family].load(folder / family.value) for family in Family},
-            ItemKnn.load(folder / "item_knn"),
             Popularity.load(folder / "popularity"),
             {f: QuantileTable(tables[f"{f}.scores"], tables[f"{f}.levels"]) for f in Family},
             EnsembleRanker.load(folder / "ranker"),
-            {f: faiss.read_index(str(folder / f"{f.value}.faiss")) for f in Family},
+            {f: faiss.read_index(str(folder / f"{f.value}.faiss")) for f in VECTOR_FAMILIES},
         )
 
 
@@ -189,13 +183,13 @@ def _write_parts(bundle: Bundle, folder: Path) -> None:
     for family in Family:
         (folder / family.value).mkdir()
         bundle.families[family].save(folder / family.value)
-        faiss.write_index(bundle.indexes[family], str(folder / f"{family.value}.faiss"))
+    for family, index in bundle.indexes.items():
+        faiss.write_index(index, str(folder / f"{family.value}.faiss"))
     tables: dict[str, FloatArray] = {}
     for family, table in bundle.normalisers.items():
         tables[f"{family}.scores"], tables[f"{family}.levels"] = table.scores, table.levels
     write_state(folder / "normalisers", {"families": [f.value for f in Family]}, tables)
     for name, part in (
-        ("item_knn", bundle.item_knn),
         ("popularity", bundle.popularity),
         ("ranker", bundle.ranker),
     ):

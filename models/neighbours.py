@@ -1,6 +1,7 @@
 """Item-to-item: the most similar items of each item, by who acted on both."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +13,7 @@ from models.base import STRENGTH, FloatArray, ItemHistories
 from models.storage import read_state, write_state
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ItemKnn:
     """Cosine neighbours with shrinkage (Sarwar et al., WWW 2001; Bell and Koren, ICDM 2007)."""
 
@@ -25,18 +26,22 @@ class ItemKnn:
     def score_all(self, histories: ItemHistories) -> FloatArray:
         """Add up similarities to what each viewer acted on, [Q, n_items]; NaN where nothing."""
         distinct = histories.distinct()
-        n_items, k = self.neighbours.shape
-        query, _ = np.nonzero(distinct.rows >= 0)
-        rows = distinct.rows[distinct.rows >= 0]
-        weights = STRENGTH[distinct.types[distinct.rows >= 0]]
-        history = csr_array((weights, (query, rows)), shape=(len(histories), n_items))
+        n_items = len(self.neighbours)
+        known = (distinct.rows >= 0) & (distinct.rows < n_items)
+        query, _ = np.nonzero(known)
+        weights = STRENGTH[distinct.types[known]]
+        history = csr_array((weights, (query, distinct.rows[known])), (len(histories), n_items))
+        scores: FloatArray = (history @ self._graph).toarray()
+        scores[scores <= 0.0] = np.nan
+        return scores
+
+    @cached_property
+    def _graph(self) -> csr_array:
+        """Lay the lists out as a matrix [n_items, n_items]."""
         there = self.neighbours >= 0
-        source = np.repeat(np.arange(n_items), k).reshape(n_items, k)[there]
-        graph = csr_array(
-            (self.similarities[there], (source, self.neighbours[there])), shape=(n_items, n_items)
-        )
-        scores: FloatArray = (history @ graph).toarray().astype(np.float32)
-        return np.where(scores > 0.0, scores, np.float32(np.nan))
+        offsets = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+        shape = (len(self.neighbours), len(self.neighbours))
+        return csr_array((self.similarities[there], self.neighbours[there], offsets), shape)
 
     def save(self, folder: Path) -> None:
         """Write the neighbour lists."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from contracts.clock import to_datetime
 from contracts.errors import Conflict, InvalidInput
+from contracts.policy import FAMILIES
 from features import certificate
 from features.caches import FeatureCache
 from features.certificate import Asked, Certificate, Check, Pairs, code_hash, read_certificate
@@ -268,7 +269,7 @@ def _labels(data: TrainingData, frames: FeatureFrames, paths: Paths, samples: in
     queries = split.test.take(slice(None, None, -(-len(split.test) // samples)))
     viewers, now = dataset.viewer_ids[queries.user_rows], queries.now_us
     posts = dataset.post_ids[dataset.actions.item_rows[queries.cut]][:, None]
-    scores = np.zeros((*posts.shape, 3), np.float32)
+    scores = np.zeros((*posts.shape, len(FAMILIES)), np.float32)
     # The row's number rides along as its feed id.
     at = frames.events.column_names.index("feed_id")
     numbered = frames.events.set_column(at, "feed_id", pa.array(np.arange(frames.events.num_rows)))

@@ -162,7 +162,7 @@ def read_start(
 
 def notes_of(manifest: Manifest) -> dict[str, Any]:
     """Say in words what a bundle was trained on, measured on, and what validation chose."""
-    collaborative = manifest.families["collaborative"].model
+    neighbours = manifest.families["neighbours"].model
     weight = manifest.families["content"].config["prior_weight"]
     blend = ", ".join(f"{name} {weight:g}" for name, weight in manifest.blend.items())
     return {
@@ -172,7 +172,7 @@ def notes_of(manifest: Manifest) -> dict[str, Any]:
         ),
         "Measured on": manifest.measured_on,
         "Chosen on validation": (
-            f"collaborative is {collaborative}, content with prior weight {weight:g}, "
+            f"content with prior weight {weight:g}, neighbours are {neighbours}, "
             f"retrieval blend {blend}"
         ),
         "Calibration": (

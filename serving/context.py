@@ -39,7 +39,7 @@ class QueryContext:
     item_histories: ItemHistories | None = None
     """The history as the families read it: item rows, each item once."""
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Family name to the viewer's vector [d]; a family that cannot speak is absent."""
+    """Family name to what `ServedFamily.fold_in` gave; a family that cannot speak is absent."""
     seeds: dict[int, int] = field(default_factory=dict)
     """Post slot that item-to-item found to the slot of the action that led there."""
 

@@ -14,7 +14,8 @@ from features.slots import grown
 from models.base import Family, ItemHistories, PostContent
 from models.bundle import Bundle
 from serving.context import QueryContext
-from serving.index import VectorIndex, VectorTable
+from serving.families import ServedFamily, VectorFamily, served_families
+from serving.index import VectorTable
 
 Slots = NDArray[np.int64]
 
@@ -32,10 +33,9 @@ class Runtime:
 
     def __init__(self, bundle: Bundle | None, cache: FeatureCache) -> None:
         self.bundle: Bundle | None = None
-        """With the tables' vectors in its families, so that they are held once."""
+        """With the served families' models, so that vectors are held once."""
         self.cache = cache
-        self.tables: Mapping[Family, VectorTable] = {}
-        self.indexes: Mapping[Family, VectorIndex] = {}
+        self.families: Mapping[Family, ServedFamily] = {}
         self._row_of_slot: Slots = np.full(0, -1, dtype=np.int64)
         self.slot_of_row: Slots = np.full(0, -1, dtype=np.int64)
         self._rows = 0
@@ -43,12 +43,11 @@ class Runtime:
         self._planes: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         if bundle is None:
             return
-        self.tables = {f: VectorTable(m.item_vectors()) for f, m in bundle.families.items()}
-        shared = {f: m.with_vectors(self.tables[f].rows) for f, m in bundle.families.items()}
+        self.families = served_families(bundle)
+        shared = {family: served.model for family, served in self.families.items()}
         self.bundle = bundle = replace(bundle, families=shared)
-        self.indexes = {f: VectorIndex(index) for f, index in bundle.indexes.items()}
         self._rows = len(bundle.post_ids)
-        self._planes = _hyperplanes(bundle.families[Family.CONTENT].item_vectors()[:, :-1])
+        self._planes = _hyperplanes(self._content().rows[:, :-1])
         slots = cache.posts.slots_of(bundle.post_ids)
         self.slot_of_row = slots.copy()
         self._row_of_slot = np.full(len(cache.posts), -1, dtype=np.int64)
@@ -68,10 +67,8 @@ class Runtime:
         slots = self.cache.posts.slots_of(posts.column("post_id").to_numpy())
         rows = self._new_rows(slots)
         content = content_of(posts)
-        for family, model in self.bundle.families.items():
-            vectors = model.encode_posts(content)
-            self.tables[family].append(vectors)
-            self.indexes[family].add(rows, vectors)
+        for family in self.families.values():
+            family.add(rows, content)
 
     def rows_of(self, slots: Slots) -> NDArray[np.int64]:
         """Map post slots to item rows, any shape; -1 stays -1, as does a post without a row."""
@@ -90,7 +87,7 @@ class Runtime:
         if self._planes is None:
             return codes
         rows = self.rows_of(slots)
-        vectors = self.tables[Family.CONTENT].rows[np.maximum(rows, 0), :-1]
+        vectors = self._content().rows[np.maximum(rows, 0), :-1]
         known = (rows >= 0) & np.isfinite(vectors[:, 0]) & vectors.any(axis=1)
         mean, planes = self._planes
         # Row by row: a sign may not hang on its batch mates.
@@ -113,6 +110,12 @@ class Runtime:
             now_us=np.array([context.query.now_us]),
             disliked=self.rows_of(context.disliked)[None, :],
         ).distinct()
+
+    def _content(self) -> VectorTable:
+        content = self.families[Family.CONTENT]
+        if not isinstance(content, VectorFamily):
+            raise TypeError("the content family has no vectors")
+        return content.table
 
     def _new_rows(self, slots: Slots) -> NDArray[np.int64]:
         rows = np.arange(self._rows, self._rows + len(slots), dtype=np.int64)

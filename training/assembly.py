@@ -9,7 +9,7 @@ import numpy as np
 
 from contracts.policy import ACTIONS
 from features.views import FEATURE_HASH, FEATURES
-from models.base import Family, VectorModel
+from models.base import Family, RetrievalModel, VectorModel
 from models.blend import RetrievalBlend
 from models.bundle import Bundle, build_index
 from models.manifest import DataWindow, FamilyNote, Manifest
@@ -27,7 +27,7 @@ class Parts:
     """What goes into a bundle."""
 
     models: Models
-    families: Mapping[Family, VectorModel]
+    families: Mapping[Family, RetrievalModel]
     normalisers: Mapping[Family, QuantileTable]
     blend: RetrievalBlend
     ranker: EnsembleRanker
@@ -44,6 +44,8 @@ def assemble(
 ) -> Bundle:
     """Make the bundle; `Bundle.save` gives it its id."""
     seen = split.refit if config.refit else split.fit
+    if config.final_fit:
+        seen = np.ones_like(seen)
     manifest = Manifest(
         created=datetime.now(tz=UTC).isoformat(timespec="seconds"),
         code_version=version("headwater"),
@@ -69,11 +71,14 @@ def assemble(
         manifest,
         data.post_ids,
         dict(parts.families),
-        parts.models.item_knn,
         parts.models.popularity,
         dict(parts.normalisers),
         parts.ranker,
-        {f: build_index(m.item_vectors(), config.seed) for f, m in parts.families.items()},
+        {
+            family: build_index(model.item_vectors(), config.seed)
+            for family, model in parts.families.items()
+            if isinstance(model, VectorModel)
+        },
     )
 
 
@@ -92,13 +97,13 @@ def _window(data: Dataset, seen: np.ndarray) -> DataWindow:
 
 
 def _notes(
-    config: TrainingConfig, families: Mapping[Family, VectorModel], choice: Choice
+    config: TrainingConfig, families: Mapping[Family, RetrievalModel], choice: Choice
 ) -> dict[str, FamilyNote]:
     configs = family_configs(config, choice)
     return {
         family.value: FamilyNote(
             model=model.name,
-            dimensions=model.item_vectors().shape[1],
+            dimensions=model.item_vectors().shape[1] if isinstance(model, VectorModel) else 0,
             config=configs[family].model_dump(mode="json"),
         )
         for family, model in families.items()
@@ -107,6 +112,9 @@ def _notes(
 
 def _measured_on(config: TrainingConfig, rows: Sequence[ModelRow]) -> str:
     people = rows[0].people if rows else 0
+    if config.final_fit:
+        before = _measured_on(config.model_copy(update={"final_fit": False}), rows)
+        return f"the same families before a last fit on everything; then, {before}"
     fit = (
         "these very weights: the families fitted on all before the test, the ranker on the window "
         "before it with families that had not seen that window"

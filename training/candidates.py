@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Family, FloatArray, IntArray, ItemHistories, VectorModel
+from models.base import Family, FloatArray, IntArray, ItemHistories, Scorer
+from models.base import pair_scores as score_pairs
 from models.blend import RetrievalBlend
 from models.normalise import QuantileTable
 from training.metrics import top_k
-from training.scoring import MOST_SCORES, Exam, Scorer, chunks
+from training.scoring import MOST_SCORES, Exam, chunks
 
-Families = Mapping[Family, VectorModel]
+Families = Mapping[Family, Scorer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Candidates:
     rows: IntArray
     """[Q, C] item rows, ascending."""
     scores: FloatArray
-    """[Q, C, 3]: normalised family scores, NaN where a family cannot score."""
+    """[Q, C, F]: normalised family scores, NaN where a family cannot score."""
 
     def take(self, index: IntArray) -> "Candidates":
         """Pick some queries."""
@@ -73,27 +74,25 @@ def pair_scores(
     normalisers: Mapping[Family, QuantileTable],
     histories: ItemHistories,
     rows: IntArray,
+    n_items: int,
 ) -> FloatArray:
-    """Score given posts [Q, C] by every family, normalised: [Q, C, 3]; NaN on padding."""
+    """Score given posts [Q, C] by every family, normalised: [Q, C, F]; NaN on padding."""
     out = np.full((*rows.shape, len(Family)), np.nan, dtype=np.float32)
-    for part in chunks(len(rows)):
-        safe = np.maximum(rows[part], 0)
+    for part in chunks(len(rows), n_items):
+        safe, asked = np.maximum(rows[part], 0), histories.take(part)
         for column, family in enumerate(Family):
-            model = families[family]
-            viewers = model.viewer_vectors(histories.take(part))
-            raw = np.einsum("qd,qcd->qc", viewers, model.item_vectors()[safe])
+            raw = score_pairs(families[family], asked, safe)
             out[part, :, column] = normalisers[family].apply(raw)
     return np.where((rows >= 0)[:, :, None], out, np.float32(np.nan))
 
 
 def fit_normalisers(
-    families: Families, histories: ItemHistories, sample: int = 500
+    families: Families, histories: ItemHistories, n_items: int, sample: int = 500
 ) -> dict[Family, QuantileTable]:
     """Fit a quantile table a family on raw scores of up to `sample` viewers and all posts.
 
     Fewer viewers where there are many posts: what is sorted is bounded.
     """
-    n_items = len(next(iter(families.values())).item_vectors())
     sample = max(1, min(sample, 4 * MOST_SCORES // max(n_items, 1)))
     step = max(1, len(histories) // sample)
     asked = histories.take(np.arange(0, len(histories), step, dtype=np.int64))
@@ -110,7 +109,7 @@ def order_by(rows: IntArray, values: NDArray[np.floating], k: int) -> IntArray:
 
 
 def blended(candidates: Candidates, weights: Mapping[Family, float]) -> FloatArray:
-    """Blend normalised scores [Q, C, 3] linearly: [Q, C]; a missing one adds nothing."""
+    """Blend normalised scores [Q, C, F] linearly: [Q, C]; a missing one adds nothing."""
     vector = np.array([weights[family] for family in Family], dtype=np.float32)
     total: FloatArray = np.nan_to_num(candidates.scores, nan=0.0) @ vector
     return total
@@ -120,10 +119,28 @@ def choose_blend(
     exam: Exam, candidates: Candidates, normalisers: Mapping[Family, QuantileTable]
 ) -> RetrievalBlend:
     """Pick the weights, in steps of a tenth, with the best NDCG@20 on validation."""
-    grid = [(a / 10, b / 10, (10 - a - b) / 10) for a in range(11) for b in range(11 - a)]
-    scored = [(_ndcg(exam, candidates, dict(zip(Family, w, strict=True))), w) for w in grid]
-    best = max(scored)[1]
-    return RetrievalBlend(dict(zip(Family, best, strict=True)), normalisers)
+    tried: dict[tuple[int, ...], float] = {}
+
+    def reached(tenths: tuple[int, ...]) -> float:
+        if tenths not in tried:
+            weights = dict(zip(Family, [t / 10 for t in tenths], strict=True))
+            tried[tenths] = _ndcg(exam, candidates, weights)
+        return tried[tenths]
+
+    n = len(Family)
+    best = max((tuple(10 * (i == j) for i in range(n)) for j in range(n)), key=reached)
+    while True:
+        moves = [
+            tuple(t - (i == giver) + (i == taker) for i, t in enumerate(best))
+            for giver in range(n)
+            for taker in range(n)
+            if giver != taker and best[giver] > 0
+        ]
+        ahead = max(moves, key=reached)
+        if reached(ahead) <= reached(best):
+            weights = dict(zip(Family, [t / 10 for t in best], strict=True))
+            return RetrievalBlend(weights, normalisers)
+        best = ahead
 
 
 def _ndcg(exam: Exam, candidates: Candidates, weights: Mapping[Family, float]) -> float:

@@ -14,6 +14,7 @@ from models.base import (
     ItemHistories,
     PostContent,
     RetrievalModel,
+    Scorer,
     VectorModel,
 )
 from models.blend import BlendedFamilies, RetrievalBlend
@@ -24,7 +25,7 @@ from training.ensemble import ask_features, ensemble_lists, predict_values
 from training.evaluate import target_slices
 from training.metrics import LONGEST
 from training.reading import FeatureSource
-from training.scoring import Exam, Judged, Scorer, judge, ranked_lists
+from training.scoring import Exam, Judged, judge, ranked_lists
 
 Model = TypeVar("Model", bound=VectorModel)
 STRANGERS: Final = ("people_never_trained_on", "posts_unknown_to_bundle")
@@ -68,7 +69,7 @@ class AlignedBundle:
     """All that a bundle can rank a set's items by."""
 
     bundle: Bundle
-    families: dict[Family, VectorModel]
+    families: dict[Family, Scorer]
     scorers: dict[str, Scorer]
     """Model name -> scorer; all but the ensemble."""
 
@@ -76,13 +77,17 @@ class AlignedBundle:
     def of(cls, bundle: Bundle, data: Dataset) -> "AlignedBundle":
         """Map a bundle onto a set."""
         rows = bundle.rows_of(data.post_ids)
-        families = {f: over_set(m, rows, data.content) for f, m in bundle.families.items()}
+        families: dict[Family, Scorer] = {
+            family: over_set(model, rows, data.content)
+            if isinstance(model, VectorModel)
+            else Aligned(model, rows)
+            for family, model in bundle.families.items()
+        }
         half = RetrievalBlend(
             {Family(k): v for k, v in fixed_blend().blend.items()}, bundle.normalisers
         )
         scorers: dict[str, Scorer] = {
             "popularity": Aligned(bundle.popularity, rows),
-            "item_knn": Aligned(bundle.item_knn, rows),
             **{family.value: model for family, model in families.items()},
             "fixed-blend": BlendedFamilies(half, families),
             "retrieval-blend": BlendedFamilies(bundle.blend, families),

@@ -10,6 +10,7 @@ from training.recipes.baselines import PopularityConfig
 from training.recipes.collaborative import AlsConfig, ItemKnnConfig
 from training.recipes.deep import DeepRecipeConfig
 from training.recipes.ranker import RankerRecipeConfig
+from training.recipes.spectral import ClosedFormConfig
 from training.split import SplitConfig
 
 
@@ -23,6 +24,8 @@ class TrainingConfig(BaseModel):
     split: SplitConfig = SplitConfig()
     popularity: PopularityConfig = PopularityConfig()
     item_knn: ItemKnnConfig = ItemKnnConfig()
+    closed_form: ClosedFormConfig | None = None
+    """Neighbours from closed forms, to choose from beside item-kNN; not fitted where absent."""
     als: AlsConfig = AlsConfig()
     content: ContentConfig = ContentConfig()
     content_priors: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 4.0)
@@ -41,6 +44,9 @@ class TrainingConfig(BaseModel):
     """Newest impressions that the ranker learns from, and is judged on."""
     refit: bool = True
     """Fit the families again on all before the test, with what was chosen."""
+    final_fit: bool = False
+    """Fit the families once more on everything after the test: what is served was then not itself
+    measured, and knows the newest actions too."""
     policy: Policy = Policy(name="ensemble")
 
 

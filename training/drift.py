@@ -80,7 +80,7 @@ class DriftReport:
 def drift_of(
     bundle: Bundle, data: TrainingData, served: tuple[Values, Values] | None = None
 ) -> DriftReport:
-    """Compare the two windows. `served`: scores [n, 4] of the bundle's first and newest decision
+    """Compare two windows. `served`: scores [n, families + 1] of the first and newest decision
     records (families, then value); without them the scores are those of what was shown."""
     shown = data.impressions or _acted(data)
     since, late = since_us(bundle, data), shown.times_us > since_us(bundle, data)
@@ -196,7 +196,7 @@ def _rows(data: TrainingData, aligned: AlignedBundle, shown: Impressions) -> Ran
 
 
 def _scores(bundle: Bundle, rows: RankerRows) -> NDArray[np.floating]:
-    """Give the families' scores and the ensemble's value of each row, [n, 4]."""
+    """Give the families' scores and the ensemble's value of each row, [n, families + 1]."""
     there = np.ones((len(rows.features), 1), dtype=np.bool_)
     values = predict_values(bundle.ranker, bundle.policy, rows.features[:, None, :], there)
     return np.concatenate([rows.features[:, -len(FAMILIES) :], values], axis=1)

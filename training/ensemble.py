@@ -82,7 +82,9 @@ def shown_rows(
     normalisers: dict[Family, QuantileTable],
 ) -> RankerRows:
     """Lay impressions out as rows, labelled by what followed them."""
-    scores = pair_scores(families, normalisers, histories(data, shown.queries), shown.rows)
+    scores = pair_scores(
+        families, normalisers, histories(data, shown.queries), shown.rows, data.n_items
+    )
     features = ask_features(data, source, shown.queries, shown.rows, scores)
     return _flat(shown.queries, shown.rows, shown.labels, features)
 

@@ -6,13 +6,14 @@ from typing import Final, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from contracts.policy import FAMILIES
 from models.base import BoolArray
 from training.intervals import Interval, bootstrap_means, interval
 from training.metrics import per_user
 from training.scoring import Exam, Judged
 
 DECIDING: Final = "ndcg@20"
-SINGLES: Final = ("collaborative", "content", "deep")
+SINGLES: Final = FAMILIES
 COLD_BELOW: Final = 10
 HEAVY_FROM: Final = 100
 NEW_BELOW: Final = 5

@@ -16,8 +16,9 @@ from contracts.errors import InvalidInput
 from contracts.policy import ACTIONS
 from features.views import FEATURES
 from training.config import TrainingConfig, deep_budget
+from training.recipes.spectral import ClosedFormConfig
 from training.scoring import CHUNK, MOST_SCORES
-from training.stages import AGAIN
+from training.stages import AGAIN, FINALLY
 
 MARGIN: Final = 1.15
 """A round is begun where this many times its estimate is left."""
@@ -35,6 +36,7 @@ SECONDS: Final[dict[str, tuple[float, ...]]] = {
     "baselines": (0.0, 0.859),
     "bundle": (0.0131, 0.0),
     "choose families and blend": (0.0, 0.00925, 3.67, 0.0),
+    "closed_form": (1.0, 0.0022, 0.00039, 3.3e-05),
     "content": (0.0324, 63.7),
     "deep": (0.653, 102, 446, 3.3, 0.0),
     "item_knn": (0.0, 0.00199, 0.0278),
@@ -118,10 +120,12 @@ KNOBS: Final = {
     "union": "candidates of each family",
     "split.most_people": "people tested",
     "refit": "second fit on all before the test",
+    "closed_form": "closed-form neighbours",
+    "final_fit": "a last fit on everything",
 }
 """What plans choose: its place in `TrainingConfig`, and its name in words."""
 
-_QUICK = (32, 8, 5.0, 1, 2000, 0, 400, 5.0, 20_000, 50, 2000, False)
+_QUICK = (32, 8, 5.0, 1, 2000, 0, 400, 5.0, 20_000, 50, 2000, False, None, False)
 _SHORT = {"deep_seconds": 8.0, "deep.windows": 10_000, "deep.held_people": 500,
           "ranker_people": 500, "ranker_seconds": 10.0, "split.most_people": 5000}  # fmt: skip
 _MIDDLE = {"deep_seconds": 20.0, "deep.windows": 40_000, "ranker_seconds": 30.0}
@@ -241,7 +245,7 @@ def estimate(
         Step(
             name,
             _seconds(name, worked, config, sizes, limits.speed),
-            held + memory.get(name.removesuffix(AGAIN), 10.0),
+            held + memory.get(_kind(name), 10.0),
         )
         for name, worked in units.items()
     )
@@ -251,7 +255,7 @@ def _seconds(
     name: str, units: tuple[float, ...], config: TrainingConfig, sizes: Sizes, speed: float
 ) -> float:
     """Price units; what has a time budget of its own takes no more than that and one pass."""
-    kind = "test" if name == "gate" else name.removesuffix(AGAIN)
+    kind = "test" if name == "gate" else _kind(name)
     priced = [u * s / speed for u, s in zip(units, SECONDS[kind], strict=False)]
     if kind == "ranker":
         return priced[0] + min(sum(priced[1:]), config.ranker_seconds)
@@ -261,6 +265,10 @@ def _seconds(
     budget = deep_budget(config, int(0.68 * sizes.actions)) * (0.7 if again else 1.0)
     passing = sum(priced[2:])
     return sum(priced[:2]) + max(passing / _passes(config, again), min(passing, budget))
+
+
+def _kind(name: str) -> str:
+    return name.removesuffix(AGAIN).removesuffix(FINALLY)
 
 
 def _passes(config: TrainingConfig, again: bool) -> int:
@@ -276,15 +284,16 @@ def _units(sizes: Sizes, config: TrainingConfig, threads: int) -> dict[str, tupl
     learned, candidates = _ranker_rows(sizes, config)
     passed = learned * min(config.ranker.epochs, PASSES[0]) * config.ranker.shape.members
     shown = min(config.most_impressions, (1 - config.split.known_share) * sizes.impressions)
-    models = 3 + len(config.content_priors)
+    models = 4 + len(config.content_priors) + 2 * (config.closed_form is not None)
     found: dict[str, tuple[float, ...]] = {
         "read": (log, posts),
         "split": (log, asked * sizes.actions / sizes.people),
-        **_fit_units(sizes, config, threads, again=False),
+        **_fit_units(sizes, config, threads),
         "choose families and blend": (models * cells, wide, sample),
         "ranker features": (log, candidates, learned - candidates),
         "ranker": (passed,),
-        **(_fit_units(sizes, config, threads, again=True) if config.refit else {}),
+        **(_fit_units(sizes, config, threads, AGAIN) if config.refit else {}),
+        **(_fit_units(sizes, config, threads, FINALLY) if config.final_fit else {}),
         "test": (cells, wide, log, shown, asked),
         "gate": (cells, wide, log, 0.0, asked),
         "bundle": (posts,),
@@ -295,10 +304,12 @@ def _units(sizes: Sizes, config: TrainingConfig, threads: int) -> dict[str, tupl
 
 
 def _fit_units(
-    sizes: Sizes, config: TrainingConfig, threads: int, *, again: bool
+    sizes: Sizes, config: TrainingConfig, threads: int, suffix: str = ""
 ) -> dict[str, tuple[float, ...]]:
     people, posts = sizes.people, sizes.posts
-    actions = (config.split.known_share if again else config.split.fit_share) * sizes.actions
+    again = bool(suffix)
+    shares = {"": config.split.fit_share, AGAIN: config.split.known_share, FINALLY: 1.0}
+    actions = shares[suffix] * sizes.actions
     products = SKEW * actions**2 / people
     factors, many = config.als.factors, max(1.0, 0.7 * threads)
     turns, passes = config.als.iterations / many, _passes(config, again) / many
@@ -309,10 +320,24 @@ def _fit_units(
         "baselines": (actions,),
         "item_knn": (products, posts * min(posts, products / posts)),
         "als": (turns * actions * factors, turns * (people + posts) * factors**2),
+        "closed_form": _closed_form_units(config.closed_form, people, posts, actions),
         "content": (posts,),
         "deep": (posts, windows, windows / deep.batch * min(posts, 4000), held),
     }
-    return {name + AGAIN * again: units for name, units in found.items() if units}
+    return {name + suffix: units for name, units in found.items() if units}
+
+
+def _closed_form_units(
+    config: ClosedFormConfig | None, people: int, posts: int, actions: float
+) -> tuple[float, ...]:
+    """Count the sparse and dense products of two decompositions, and those of all lists."""
+    if config is None:
+        return ()
+    most = min(people, posts)
+    ranks = [min(config.filter.rank, most), min(config.ridge.rank, most)]
+    smooth = min(config.filter.low_pass_rank, ranks[0])
+    dense = (people + posts) * sum(rank**2 for rank in ranks)
+    return actions * sum(ranks), dense, posts**2 * (sum(ranks) + smooth)
 
 
 def _ranker_rows(sizes: Sizes, config: TrainingConfig) -> tuple[float, float]:
@@ -330,18 +355,24 @@ def _megabytes(sizes: Sizes, config: TrainingConfig) -> dict[str, float]:
     people, posts, actions = sizes.people, sizes.posts, sizes.actions
     asked, width = min(people, config.split.most_people), len(FEATURES)
     wide = asked * min(posts, 3 * config.union)
-    # Of a chunk: scores of three families, a masked copy, and the sorted places of the best.
+    # Of a chunk: scores of four families, a masked copy, and the sorted places of the best.
     chunk = 32.0 * min(min(CHUNK, asked) * posts, max(MOST_SCORES, posts))
     sample = 16.0 * min(min(500, asked) * posts, 4 * MOST_SCORES)
     near = min(posts, 4 * SKEW * actions**2 / people / posts)
     learned, join = _ranker_rows(sizes, config)[0], 150.0 * (actions + sizes.impressions)
     join += 2e3 * (people + posts)
     factors = 12.0 * (people + posts) * config.als.factors + 40.0 * actions
+    closed = 0.0
+    if config.closed_form is not None:
+        ranks = config.closed_form.filter.rank, config.closed_form.ridge.rank
+        closed = 12.0 * min(sum(ranks), 2 * min(people, posts)) * (people + posts)
+        closed += 24.0 * min(1024, posts) * posts + 8.0 * config.closed_form.neighbours * posts
     test = chunk + wide * (12.0 * width + 16 * len(ACTIONS)) + 4800.0 * asked + join
     held = 12.0 * min(config.deep.held_people, people) * posts
     found = {
         "item_knn": 50.0 * min(1024, posts) * near,
         "als": factors,
+        "closed_form": closed,
         "content": 4e3 * posts,
         "deep": 6e3 * posts + held + 1e8,
         "choose families and blend": max(chunk + 80.0 * wide, sample),
@@ -372,7 +403,7 @@ def _get(config: TrainingConfig, path: str) -> Any:  # noqa: ANN401 - numbers of
 
 
 def _word(path: str, value: object) -> str:
-    if path == "refit":
+    if path in {"refit", "closed_form", "final_fit"}:
         return "with" if value else "without"
     return "the usual" if value is None else f"{value:g}"
 

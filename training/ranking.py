@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from contracts.policy import fixed_blend
-from models.base import BoolArray, Family, TrainingContext, VectorModel
+from models.base import BoolArray, Family, RetrievalModel, Scorer, TrainingContext
 from models.blend import BlendedFamilies, RetrievalBlend
 from models.bundle import Bundle
 from models.normalise import QuantileTable
@@ -30,14 +30,14 @@ from training.ensemble import (
     shown_rows,
 )
 from training.evaluate import ModelRow, Verdict, gate, table, target_slices
-from training.fitting import Choice, Models, apply_choice, choose_families, fit_models
+from training.fitting import Choice, Decided, Models, apply_choice, choose_families, fit_models
 from training.reading import FeatureSource, TrainingData, within
 from training.recipes.base import item_counts
 from training.recipes.deep import DeepRecipe, FitDeep
 from training.recipes.ranker import RankerRows, fit_ranker
-from training.scoring import Exam, Judged, Scorer, judge, make_exam, ranked_lists
+from training.scoring import Exam, Judged, judge, make_exam, ranked_lists
 from training.split import Split, make_split
-from training.stages import AGAIN, StageClock, StageCost
+from training.stages import AGAIN, FINALLY, StageClock, StageCost
 from training.warm import FirstFit, WarmStart
 
 
@@ -63,7 +63,7 @@ class Stack:
     """The families with their scales and blend, as one fit left them."""
 
     models: Models
-    families: dict[Family, VectorModel]
+    families: dict[Family, RetrievalModel]
     normalisers: dict[Family, QuantileTable]
     blend: RetrievalBlend
 
@@ -107,24 +107,25 @@ def train_ranking(
         ranker, reports = fit_ranker(rows, config.ranker, context, start=known)
         if known is not None:
             start.used.append(f"ranker: {sum(r.epochs for r in reports)} epochs in all")
-    if config.refit:
+
+    def fitted_again(train: BoolArray, suffix: str) -> Stack:
+        decided = Decided(max(models.deep_epochs, 1), choice.neighbours, suffix)
         again = fit_models(
-            dataset.frame(split.refit),
-            config,
-            clock,
-            suffix=AGAIN,
-            deep_epochs=max(models.deep_epochs, 1),
-            warm=start,
-            fit_deep=fit_deep,
+            dataset.frame(train), config, clock, decided=decided, warm=start, fit_deep=fit_deep
         )
         with clock.stage("choose families and blend"):
-            stack = _restack(again, choice, validation, stack.blend)
+            return _restack(again, choice, validation, stack.blend)
+
+    if config.refit:
+        stack = fitted_again(split.refit, AGAIN)
     with clock.stage("test"):
         judged, ranker_metrics = _test(data, config, split, (stack, ranker), test)
         sentence = split.sentence
         rows_out = table(dataset.name, sentence, list(judged.values()), test, config.seed)
     with clock.stage("gate"):
         verdict = _verdict(data, config, split, (judged, test), champion)
+    if config.final_fit:
+        stack = fitted_again(np.ones_like(split.refit), FINALLY)
     with clock.stage("bundle"):
         parts = Parts(stack.models, stack.families, stack.normalisers, stack.blend, ranker)
         bundle = assemble(dataset, config, split, parts, choice, rows_out, ranker_metrics)
@@ -142,6 +143,10 @@ def _verdict(
     """Apply the gate, with the champion judged on the same people where there is one."""
     judged, test = tested
     theirs = None
+    if champion is not None and champion.manifest.config.get("final_fit"):
+        verdict = gate(judged["ensemble"], judged["popularity"], None, config.seed)
+        why = f"{verdict.why}; the champion has learned from this test, so it is not compared"
+        return verdict._replace(why=why)
     if champion is not None:
         source = visible_features(data, split, split.test)
         theirs = judge_bundle(champion, data.dataset, test, source, config.union)["ensemble"]
@@ -171,7 +176,7 @@ def stack_families(
 ) -> tuple[Stack, Candidates]:
     """Fit scales and the blend on validation; give the validation candidates too."""
     models, families = apply_choice(models, choice)
-    normalisers = fit_normalisers(families, validation.histories)
+    normalisers = fit_normalisers(families, validation.histories, validation.n_items)
     union = union_candidates(validation, families, normalisers, config.union)
     return Stack(models, families, normalisers, choose_blend(validation, union, normalisers)), union
 
@@ -179,7 +184,7 @@ def stack_families(
 def _restack(models: Models, choice: Choice, validation: Exam, blend: RetrievalBlend) -> Stack:
     """Keep what was chosen, and fit the scales to the new scores."""
     models, families = apply_choice(models, choice)
-    normalisers = fit_normalisers(families, validation.histories)
+    normalisers = fit_normalisers(families, validation.histories, validation.n_items)
     return Stack(models, families, normalisers, replace(blend, normalisers=normalisers))
 
 

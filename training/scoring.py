@@ -1,12 +1,12 @@
 """From scores to judged lists: one pass over the queries in chunks, bounded in memory."""
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import BoolArray, FloatArray, IntArray, ItemHistories
+from models.base import BoolArray, FloatArray, IntArray, ItemHistories, Scorer
 from training.dataset import Dataset, Queries, Ragged, histories, seen_items, target_items
 from training.metrics import (
     LONGEST,
@@ -21,14 +21,6 @@ CHUNK: Final = 512
 """Most queries scored at a time."""
 MOST_SCORES: Final = 1 << 25
 """Most scores held at a time: 128 MB in float32."""
-
-
-class Scorer(Protocol):
-    """What can score every item for viewers: any retrieval model, or a blend bound to families."""
-
-    def score_all(self, histories: ItemHistories) -> FloatArray:
-        """Score all items, [Q, n_items]."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ the best is judged beside the default on the other half, which the search has no
 not better for certain there, the default stays.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from contracts.errors import InvalidInput
 from features.storage import write_durably
@@ -105,14 +106,25 @@ class Searched(BaseModel):
         write_durably(path, (self.model_dump_json(indent=2) + "\n").encode())
         return path
 
-    @classmethod
-    def load(cls, path: Path) -> "Searched":
-        """Read what `save` wrote; InvalidInput where it is none."""
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValidationError) as error:
-            msg = f"{path} is no configuration that a search wrote: {error}"
-            raise InvalidInput(msg, hint="`headwater train --search 5m` writes one") from error
+
+def configured(path: Path, base: TrainingConfig) -> TrainingConfig:
+    """Lay a file over a configuration: what `Searched.save` wrote, or fields of `TrainingConfig`
+    as JSON, nested ones in part. InvalidInput where it is neither."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and "tuned" in found:
+            return Searched.model_validate(found).onto(base)
+        return TrainingConfig.model_validate(_merged(base.model_dump(mode="json"), found))
+    except (OSError, ValueError) as error:
+        msg = f"{path} holds no settings: {error}"
+        hint = "`headwater train --search 5m` writes such a file; docs/models.md shows one by hand"
+        raise InvalidInput(msg, hint=hint) from error
+
+
+def _merged(old: Any, new: Any) -> Any:  # noqa: ANN401 - JSON
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
 
 
 def search(

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 AGAIN: Final = ", again on all before the test"
 """Behind the name of a stage that the second fit runs again."""
+FINALLY: Final = ", again on everything"
+"""Behind the name of a stage that a final fit runs again."""
 _CLEAR: Final = Path("/proc/self/clear_refs")
 _STATUS: Final = Path("/proc/self/status")
 

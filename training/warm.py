@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from models.base import Family, FloatArray, TrainingFrame, VectorModel
+from models.base import Family, FloatArray, RetrievalModel, TrainingFrame
 from models.bundle import Bundle
+from models.collaborative import FactorModel
 from models.deep import DeepModel
 from models.ranker import EnsembleRanker
 from training.champion import over_set
@@ -51,18 +52,20 @@ class WarmStart:
             return cls()
         rows = champion.rows_of(data.post_ids)
 
-        def deep(model: VectorModel | None) -> DeepModel | None:
+        def deep(model: RetrievalModel | None) -> DeepModel | None:
             if not isinstance(model, DeepModel) or model.config != config.deep.shape:
                 return None
             return over_set(model, rows, data.content)
 
         factors = champion.families[Family.COLLABORATIVE]
-        als = factors.name == "als" and factors.item_vectors().shape[1] == config.als.factors
+        als: FloatArray | None = None
+        if isinstance(factors, FactorModel) and factors.factors.shape[1] == config.als.factors:
+            als = over_set(factors, rows, data.content).factors
         return cls(
             deep(first.deep) if first else None,
             first.seen_us if first else 0,
             deep(champion.families[Family.DEEP]),
-            over_set(factors, rows, data.content).item_vectors() if als else None,
+            als,
             champion.ranker if champion.ranker.config == config.ranker.shape else None,
             champion.manifest.data.last_us,
         )

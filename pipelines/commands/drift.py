@@ -78,7 +78,7 @@ def served_scores(home: Path, bundle: Bundle) -> tuple[Values, Values] | None:
 
 
 def _scores(bundle: Bundle, record: Record) -> Values:
-    """Give the families' scores and the value of each post of a pool, [p, 4]."""
+    """Give the families' scores and the value of each post of a pool, [p, families + 1]."""
     families = record["features"].reshape(-1, len(record["pool_ids"]))[-len(FAMILIES) :]
     terms = action_terms(record["probabilities"].reshape(len(ACTIONS), -1).T, bundle.policy)
     return np.vstack([families, np.sum(list(terms.values()), axis=0)]).T.astype(np.float64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from contracts.errors import InvalidInput
 from contracts.ids import Namespace
 from features.workspace import Workspace
-from models.base import FloatArray, IntArray
+from models.base import FloatArray, IntArray, Scorer
 from models.bundle import Bundle
 from pipelines.console import AsJson, BundleId, Home, Reporter, home_of
 from pipelines.flow import find_bundle
@@ -26,7 +26,7 @@ from training.config import TrainingConfig
 from training.dataset import Dataset, Queries
 from training.metrics import top_k
 from training.reading import TrainingData, read_training_data
-from training.scoring import Exam, Scorer, chunks, exam_of
+from training.scoring import Exam, chunks, exam_of
 
 MODELS: Final = (
     "ensemble", "retrieval-blend", "fixed-blend", "collaborative", "content", "deep", "item_knn",

@@ -15,12 +15,16 @@ from training.config import TrainingConfig
 from training.evaluate import ModelRow
 from training.recipes.deep import DeepRecipe
 from training.report import write_results
-from training.search import Searched
+from training.search import configured
 from training.split import SplitConfig
 from training.stages import StageClock
 
 Warm = Annotated[
     bool, typer.Option("--continue", help="Begin from the champion's weights: fewer passes.")
+]
+FinalFit = Annotated[
+    bool,
+    typer.Option("--final-fit", help="After the test, fit the families once more on everything."),
 ]
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _MEGABYTES = {"m": 1.0, "g": 1024.0, "t": 1024.0**2}
@@ -71,6 +75,7 @@ def train(
     refit: Annotated[
         bool, typer.Option(help="Fit the families again on all before the test.")
     ] = True,
+    final_fit: FinalFit = False,
     warm: Warm = False,
     budget: Budget = None,
     ram: Ram = None,
@@ -79,7 +84,7 @@ def train(
     ] = False,
     search: Search = None,
     config: Annotated[
-        Path | None, typer.Option(help="File of settings that a search wrote.")
+        Path | None, typer.Option(help="File of settings: what a search wrote, or your own.")
     ] = None,
     ray: RayWorkers = None,
     results: Results = None,
@@ -95,9 +100,14 @@ def train(
     report, folder = Reporter(as_json), home_of(home)
     split = SplitConfig(most_people=test_people)
     base = TrainingConfig(
-        seed=seed, threads=threads, deep_seconds=deep_seconds, refit=refit, split=split
+        seed=seed,
+        threads=threads,
+        deep_seconds=deep_seconds,
+        refit=refit,
+        split=split,
+        final_fit=final_fit,
     )
-    base = base if config is None else Searched.load(config).onto(base)
+    base = base if config is None else configured(config, base)
     if budget is None and (publish or ram is not None):
         raise InvalidInput("--ram and --publish belong to --budget", hint="give --budget 10m")
     if budget is None:

@@ -1,4 +1,4 @@
-"""Candidate hydrators: facts of the post, and the three family scores."""
+"""Candidate hydrators: facts of the post, and the family scores."""
 
 from typing import ClassVar
 
@@ -70,7 +70,7 @@ class PostHydrator(_Needed):
 
 
 class FamilyScoreHydrator(_Needed):
-    """Scores every candidate by all three families, whichever source found it; float16 [n, 3]."""
+    """Scores every candidate by every family, whichever source found it; float16 [n, F]."""
 
     name: ClassVar[str] = "family_scores"
     fault: ClassVar[Fault] = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
@@ -92,6 +92,6 @@ class FamilyScoreHydrator(_Needed):
             if vector is None:
                 continue
             family = Family(name)
-            raw = self._runtime.tables[family].scores(rows, vector)
+            raw = self._runtime.families[family].scores(rows, vector)
             scores[:, column] = bundle.normalise(family, raw)
         return {FAMILY: scores}

@@ -3,7 +3,6 @@
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contracts.degrade import DegradeLevel, DegradeReason
 from contracts.events import NEGATIVE_ACTIONS
@@ -56,7 +55,7 @@ class ViewerHydrator:
 
 
 class FamilyHydrator:
-    """Folds the viewer's history into one family's vector."""
+    """Folds the viewer's history into what one family is asked by."""
 
     def __init__(self, runtime: Runtime, family: Family) -> None:
         self.name = f"vector.{family.value}"
@@ -76,9 +75,6 @@ class FamilyHydrator:
             return
         if context.item_histories is None:
             context.item_histories = self._runtime.item_histories(context)
-        table = self._runtime.tables[self._family].rows
-        vector: NDArray[np.float32] = bundle.families[self._family].viewer_vectors(
-            context.item_histories, table
-        )[0]
-        if np.isfinite(vector).all():
+        vector = self._runtime.families[self._family].fold_in(context.item_histories)
+        if vector is not None:
             context.vectors[self._family] = vector

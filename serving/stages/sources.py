@@ -4,7 +4,7 @@ Each can also say at which rank, from 1, it would find one post, however far dow
 milliseconds. Ranks are among the posts that existed at the query's time.
 """
 
-from typing import ClassVar, Final, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from contracts.degrade import DegradeLevel, DegradeReason, SourceName
 from models.base import Family
 from serving.components import Fault, OnError, Source
 from serving.context import QueryContext
+from serving.families import NeighbourFamily
 from serving.runtime import Runtime
 
 Slots = NDArray[np.int64]
@@ -20,8 +21,6 @@ Slots = NDArray[np.int64]
 _NONE: Final = np.empty(0, dtype=np.int64)
 _SKIP: Final = Fault(OnError.SKIP, DegradeReason.SOURCE_FAILED)
 _DEEP_OUT: Final = Fault(OnError.DEGRADE, DegradeReason.DEEP_SOURCE_FAILED, DegradeLevel.NO_DEEP)
-_SEEDS: Final = 10
-_SEED_DECAY: Final = 0.9
 _COLD_HISTORY: Final = 5
 _SECOND_HOP: Final = 200
 _PER_AUTHOR: Final = 20
@@ -67,12 +66,12 @@ class InNetworkSource(_CacheSource):
 
 
 class FamilySource(_CacheSource):
-    """Nearest posts to the viewer's vector of one family."""
+    """The best posts of one family for the viewer."""
 
-    def __init__(self, runtime: Runtime, family: Family) -> None:
+    def __init__(self, runtime: Runtime, family: Family, source: SourceName | None = None) -> None:
         super().__init__(runtime, _DEEP_OUT if family is Family.DEEP else _SKIP)
-        self.name = f"source.{family.value}"
-        self.source = SourceName(family.value)
+        self.source = SourceName(family.value) if source is None else source
+        self.name = f"source.{self.source.value}"
         self._family = family
 
     def find(self, context: QueryContext, limit: int) -> Slots:
@@ -80,7 +79,7 @@ class FamilySource(_CacheSource):
         vector = context.vectors.get(self._family)
         if vector is None:
             return _NONE
-        rows = self._runtime.indexes[self._family].search(vector, limit)
+        rows = self._runtime.families[self._family].search(vector, limit)
         return self._runtime.slots_of_rows(rows)
 
     def rank_of(self, context: QueryContext, slot: int) -> int | None:
@@ -89,8 +88,8 @@ class FamilySource(_CacheSource):
         row = int(self._runtime.rows_of(np.array([slot]))[0])
         if vector is None or row < 0:
             return None
-        scores = self._runtime.tables[self._family].rows @ vector
-        if not np.isfinite(scores[row]):
+        scores = self._runtime.families[self._family].all_scores(vector)
+        if row >= len(scores) or not np.isfinite(scores[row]):
             return None
         rows = np.flatnonzero(scores >= scores[row])
         rows = rows[(scores[rows] > scores[row]) | (rows < row)]
@@ -99,56 +98,25 @@ class FamilySource(_CacheSource):
         return 1 + int(((slots >= 0) & (created <= context.query.now_us)).sum())
 
 
-class _Votes(NamedTuple):
-    """What the neighbours of recent actions add up to, best first; all [n]."""
+class ItemToItemSource(FamilySource):
+    """Neighbours of what the viewer acted on; notes which action speaks most for each."""
 
-    slots: Slots
-    """-1 where the cache does not hold the post."""
-    seeds: Slots
-    """Slot of the action that led there."""
-
-
-class ItemToItemSource(_CacheSource):
-    """Neighbours of the posts that the viewer acted on last."""
-
-    name: ClassVar[str] = "source.item_to_item"
-    source: ClassVar[SourceName] = SourceName.ITEM_TO_ITEM
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime, Family.NEIGHBOURS, SourceName.ITEM_TO_ITEM)
 
     def find(self, context: QueryContext, limit: int) -> Slots:
         """See `Source`; also notes which action led to each post."""
-        votes = self._votes(context)
-        slots, seeds = votes.slots[:limit], votes.seeds[:limit]
+        viewer = context.vectors.get(Family.NEIGHBOURS)
+        family = self._runtime.families.get(Family.NEIGHBOURS)
+        if viewer is None or not isinstance(family, NeighbourFamily):
+            return _NONE
+        found = family.search(viewer, limit)
+        slots = self._runtime.slot_of_row[found]
+        recent = context.recent_slots
+        places = family.strongest(self._runtime.rows_of(recent)[::-1], found)
+        seeds = recent[::-1][places]
         context.seeds = dict(zip(slots.tolist(), seeds.tolist(), strict=True))
         return slots[slots >= 0]
-
-    def rank_of(self, context: QueryContext, slot: int) -> int | None:
-        """See `RankingSource`; None where it is no neighbour of a recent action."""
-        slots = self._votes(context).slots
-        return self._place(context, slots[slots >= 0], slot)
-
-    def _votes(self, context: QueryContext) -> _Votes:
-        bundle = self._runtime.bundle
-        if bundle is None:
-            return _Votes(_NONE, _NONE)
-        neighbours, similarities = bundle.neighbours
-        recent = context.recent_slots[:_SEEDS]
-        rows = self._runtime.rows_of(recent)
-        usable = (rows >= 0) & (rows < len(neighbours))
-        recent, rows = recent[usable], rows[usable]
-        if not len(rows):
-            return _Votes(_NONE, _NONE)
-        weight = similarities[rows] * (_SEED_DECAY ** np.arange(len(rows)))[:, None]
-        found = neighbours[rows].ravel().astype(np.int64)
-        there = found >= 0
-        found, flat = found[there], weight.ravel()[there]
-        seeds = np.repeat(recent, neighbours.shape[1])[there]
-        unique, inverse = np.unique(found, return_inverse=True)
-        total = np.bincount(inverse, weights=flat)
-        best = np.argsort(-total, kind="stable")
-        strongest = np.empty(len(unique), dtype=np.int64)
-        order = np.argsort(flat, kind="stable")  # the strongest is written last and stays
-        strongest[inverse[order]] = seeds[order]
-        return _Votes(self._runtime.slot_of_row[unique[best]], strongest[best])
 
 
 class TrendingSource(_CacheSource):

@@ -93,10 +93,16 @@ def blended(runtime: Runtime, context: QueryContext) -> NDArray[np.float32]:
     """Score every item row by the retrieval blend, [n]; NaN where no family can."""
     if runtime.bundle is None:
         return np.empty(0, dtype=np.float32)
-    rows = {Family(name): runtime.tables[Family(name)].rows for name in context.vectors}
-    n = min(len(table) for table in rows.values())
-    scores = {family: table[:n] @ context.vectors[family] for family, table in rows.items()}
-    return runtime.bundle.blend.combine(scores)
+    found = {
+        Family(name): runtime.families[Family(name)].all_scores(vector)
+        for name, vector in context.vectors.items()
+    }
+    most = max(len(scores) for scores in found.values())
+    wide = {
+        family: np.pad(scores, (0, most - len(scores)), constant_values=np.nan)
+        for family, scores in found.items()
+    }
+    return runtime.bundle.blend.combine(wide)
 
 
 def best_live(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from contracts.clock import DAY_US, HOUR_US
 from contracts.events import EVENT_SCHEMA, UTC_US, EventType
+from contracts.policy import FAMILIES
 from contracts.tables import BLOCKS_SCHEMA, FOLLOWS_SCHEMA
 from features.caches import FeatureCache
 from features.event_arrays import EventArrays, int_column
@@ -32,7 +33,7 @@ def assert_equal_caches(one: FeatureCache, other: FeatureCache, now: int) -> Non
     assert posts.tolist() == np.sort(other.posts.post_id).tolist()
     assert people.tolist() == np.sort(other.people.person_id).tolist()
     rng = np.random.default_rng(0)
-    scores = rng.random((len(posts), 3), dtype=np.float32)
+    scores = rng.random((len(posts), len(FAMILIES)), dtype=np.float32)
     for person in people.tolist():
         left, right = (
             c.feature_matrix(person, c.posts.slots_of(posts), now, scores) for c in (one, other)
@@ -218,7 +219,7 @@ def test_an_erased_person_leaves_nothing_behind(site: SimpleNamespace) -> None:
         assert edges_of(cache, ANN) == edges_of(cache, BOB) == edges_of(cache, CAT) == [[], [], []]
         assert cache.graph.followers[cache.viewer_slot(BOB)] == 0
         slots = cache.posts.slots_of(np.array([11]))
-        row = cache.feature_matrix(ANN, slots, now + 2, np.zeros((1, 3), np.float32))[0]
+        row = cache.feature_matrix(ANN, slots, now + 2, np.zeros((1, len(FAMILIES)), np.float32))[0]
         assert row[24] == 0.0  # viewer_like_7d
         assert row[3] > 0.6  # what the post met stays
 
@@ -272,7 +273,7 @@ def test_an_empty_workspace_loads(
         cache = FeatureCache.load(workspace)
         assert len(cache.posts) == 0
         assert cache.trending(1, 5).shape == cache.newest(5).shape == (0,)
-        slots, scores = np.full(2, -1), np.zeros((2, 3), np.float32)
+        slots, scores = np.full(2, -1), np.zeros((2, len(FAMILIES)), np.float32)
         assert np.isnan(cache.feature_matrix(1, slots, 5, scores)).all()
         assert materialize(workspace).snapshots == 0
         assert len(FeatureCache.load(workspace).people) == 0

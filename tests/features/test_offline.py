@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from contracts.clock import DAY_US, HOUR_US
 from contracts.errors import SchemaMismatch
 from contracts.events import UTC_US, EventType
+from contracts.policy import FAMILIES
 from features.caches import FeatureCache
 from features.event_arrays import int_column, visible_from
 from features.frames import FeatureFrames, replay
@@ -88,7 +89,7 @@ def queries_of(frames: FeatureFrames, seed: int, n: int = 25, width: int = 6):
     now = rng.integers(times.min(), times.max(), n)
     posts = rng.choice(int_column(frames.posts, "post_id"), (n, width))
     posts[rng.random((n, width)) < 0.1] = -1
-    return viewers, now, posts, rng.random((n, width, 3), dtype=np.float32)
+    return viewers, now, posts, rng.random((n, width, len(FAMILIES)), dtype=np.float32)
 
 
 def known_at(frames: FeatureFrames, now: int):
@@ -161,9 +162,8 @@ def test_the_label_itself_is_never_in_its_features(
     like = log_of([(EventType.LIKE, 1, 11, None, t0 + DAY_US, t0 + DAY_US)])
     frames = FeatureFrames(like, posts_of([11], [2], [[5]], [t0]), people_of([1, 2]))
     times = np.array([t0 + DAY_US, t0 + DAY_US + 1])
-    got = training_features(
-        frames, np.array([1, 1]), times, np.array([[11], [11]]), np.zeros((2, 1, 3), np.float32)
-    )
+    scores = np.zeros((2, 1, len(FAMILIES)), np.float32)
+    got = training_features(frames, np.array([1, 1]), times, np.array([[11], [11]]), scores)
     history = [FEATURES.index(f) for f in ("author_seen_count", "topic_affinity")]
     assert np.all(got[0, 0, history] == 0.0)
     assert np.all(got[1, 0, history] > 0.5)
@@ -183,7 +183,7 @@ def test_late_events_count_from_when_they_were_known(
     for q, liked in enumerate((0.0, np.log(2))):
         got = training_features(
             frames, np.array([1]), times[q : q + 1], np.array([[11]]),
-            np.zeros((1, 1, 3), np.float32),
+            np.zeros((1, 1, len(FAMILIES)), np.float32),
         )  # fmt: skip
         assert got[0, 0, FEATURES.index("post_like_all")] == pytest.approx(liked)
 
@@ -201,6 +201,6 @@ def test_progress_and_row_order(world: Callable[..., FeatureFrames]) -> None:
 def test_no_queries_give_no_rows(world: Callable[..., FeatureFrames]) -> None:
     empty = training_features(
         world(1), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 5), np.int64),
-        np.zeros((0, 5, 3), np.float32),
+        np.zeros((0, 5, len(FAMILIES)), np.float32),
     )  # fmt: skip
     assert empty.shape == (0, 5, len(FEATURES))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from contracts.clock import DAY_US, HOUR_US
 from contracts.events import UTC_US, EventType
+from contracts.policy import FAMILIES
 from contracts.tables import FOLLOWS_SCHEMA
 from features.event_arrays import EventArrays
 from features.frames import FeatureFrames, replay
@@ -34,8 +35,9 @@ def named(
     viewers, times = state.people.slots_of(np.array([viewer_id])), np.array([now])
     block = state.block(viewers, times, state.histories.get(viewers))
     slots = state.posts.slots_of(np.array(post_ids))[None]
-    scores = np.zeros((1, len(post_ids), 3), np.float32) if scores is None else scores[None]
-    return dict(zip(FEATURES, state.features(block, slots, scores)[0].T, strict=True))
+    if scores is None:
+        scores = np.zeros((len(post_ids), len(FAMILIES)), np.float32)
+    return dict(zip(FEATURES, state.features(block, slots, scores[None])[0].T, strict=True))
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def small(
 
 def test_every_feature_has_its_known_answer(small: FeatureState, t0: int) -> None:
     now = t0 + DAY_US + 7 * DAY_US  # one half-life after everything
-    got = named(small, ANN, [OLD], now, np.array([[0.1, 0.2, np.nan]], np.float32))
+    got = named(small, ANN, [OLD], now, np.array([[0.1, 0.2, np.nan, 0.3]], np.float32))
     week_two = log(1 + 2 * 0.5)
     expected = {
         "post_age": log(1 + 8 * 24),
@@ -92,6 +94,7 @@ def test_every_feature_has_its_known_answer(small: FeatureState, t0: int) -> Non
         "author_seen_count": log(3), "topic_affinity": log(2), "topic_share": 1.0,
         "same_language": np.nan,  # the post says none
         "score_collaborative": 0.1, "score_content": 0.2, "score_deep": np.nan,
+        "score_neighbours": 0.3,
     }  # fmt: skip
     assert list(expected) == list(FEATURES)
     assert {k: float(v[0]) for k, v in got.items()} == pytest.approx(
@@ -181,7 +184,7 @@ def test_many_queries_equal_one_at_a_time(world: Callable[..., FeatureFrames], s
         0, DAY_US, 9
     )
     slots = rng.integers(-1, len(state.posts), (9, 7))
-    scores = rng.random((9, 7, 3), dtype=np.float32)
+    scores = rng.random((9, 7, len(FAMILIES)), dtype=np.float32)
     together = state.features(
         state.block(viewers, times, state.histories.get(viewers)), slots, scores
     )
@@ -199,9 +202,9 @@ def test_a_bound_on_memory_cuts_the_queries_and_not_the_values(
     viewers, now = np.arange(8), np.full(8, 1_701_000_000_000_000)
     slots = np.tile(np.arange(6), (8, 1))
     block = state.block(viewers, now, state.histories.get(viewers))
-    whole = state.features(block, slots, np.zeros((8, 6, 3), np.float32))
+    whole = state.features(block, slots, np.zeros((8, 6, len(FAMILIES)), np.float32))
     monkeypatch.setattr("features.state._BLOCK_BYTES", 1)
-    cut = state.features(block, slots, np.zeros((8, 6, 3), np.float32))
+    cut = state.features(block, slots, np.zeros((8, 6, len(FAMILIES)), np.float32))
     assert np.array_equal(whole, cut, equal_nan=True)
 
 

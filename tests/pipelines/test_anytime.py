@@ -15,7 +15,8 @@ from pipelines.flow import challenger_id, read_home, read_report
 from pipelines.publish import champion_id
 from training.config import small_config
 from training.plan import Limits
-from training.search import Searched
+from training.recipes.spectral import ClosedFormConfig
+from training.search import Searched, configured
 from training.tracking import EXPERIMENT, tracking_uri
 
 ROOMY = Limits(300.0, 16_000.0)
@@ -84,8 +85,8 @@ def test_a_search_leaves_a_file_and_its_trials(small_home_copy: Path) -> None:
     found = search_home(small_home_copy, data, base, 4.0, Reporter(as_json=True))
     (path,) = (small_home_copy / "configs").glob("*.json")
     assert path.stem == data.dataset.fingerprint()
-    assert Searched.load(path).onto(base) == found
-    searched = Searched.load(path)
+    assert configured(path, base) == found
+    searched = Searched.model_validate_json(path.read_bytes())
     assert searched.seed == 2
     for name, tuned in searched.tuned.items():
         assert tuned.trials > 1
@@ -105,11 +106,22 @@ def test_a_search_leaves_a_file_and_its_trials(small_home_copy: Path) -> None:
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
 
 
-def test_a_file_that_no_search_wrote_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text("{}")
-    for name in ("other.json", "absent.json"):
-        with pytest.raises(InvalidInput, match="is no configuration that a search wrote"):
-            Searched.load(tmp_path / name)
+def test_settings_of_ones_own_lie_over_the_defaults(tmp_path: Path) -> None:
+    path, base = tmp_path / "own.json", small_config(seed=2)
+    path.write_text('{"als": {"factors": 12}, "closed_form": {"neighbours": 7}}')
+    found = configured(path, base)
+    assert found.als == base.als.model_copy(update={"factors": 12})
+    assert found.closed_form == ClosedFormConfig(neighbours=7)
+    assert found.model_copy(update={"als": base.als, "closed_form": None}) == base
+
+
+@pytest.mark.parametrize("text", ["[]", "no JSON", '{"als": {"factor": 3}}', '{"tuned": {}}', None])
+def test_a_file_without_settings_is_refused(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InvalidInput, match="holds no settings"):
+        configured(path, small_config())
 
 
 def test_the_home_is_counted(small_home: Path) -> None:

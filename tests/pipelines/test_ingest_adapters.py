@@ -150,3 +150,32 @@ def test_lastfm_describes_artists_by_what_was_known_before_the_cut(
     assert late.sum() > 100
     assert topics[late].max() == 0
     assert topics[~late].max() == 5
+
+
+def test_lightgcn_lines_are_clicks_in_an_order_by_chance(tmp_path: Path):
+    folder = tmp_path / "places"
+    folder.mkdir()
+    (folder / "train.txt").write_text("0 " + " ".join(map(str, range(40))) + "\n1 3 4\n2\n")
+    (folder / "test.txt").write_text("0 41\n")
+    dataset = open_dataset(folder)
+    assert dataset.adapter == "lightgcn"
+    workspace = Workspace.open(tmp_path / "home")
+    report = ingest(workspace, dataset, Reporter(as_json=True))
+    assert [file.rejected for file in report.files] == [0]
+    facts = json.loads(workspace.meta_get("dataset") or "")
+    assert facts["split"] == {"kind": "order"}
+    events = workspace.log.scan(columns=["viewer_id", "post_id", "event_time"])
+    posts = workspace.ids.external(Namespace.POST, events["post_id"].to_numpy())
+    people = np.array(workspace.ids.external(Namespace.PERSON, events["viewer_id"].to_numpy()))
+    mine = [int(post) for post, person in zip(posts, people, strict=True) if person == "0"]
+    assert sorted(mine) == list(range(40))
+    assert mine != sorted(mine)
+    assert integers_of(events["event_time"]).max() == END_US
+    assert "41" not in posts  # the test's lines are not read
+
+
+def test_lightgcn_says_which_line_is_broken(tmp_path: Path):
+    (tmp_path / "train.txt").write_text("0 1 2\n1 x\n")
+    (tmp_path / "test.txt").write_text("")
+    with pytest.raises(InvalidInput, match=r"train.txt, line 2: '1 x' is not"):
+        open_dataset(tmp_path)

@@ -8,6 +8,7 @@ import pytest
 from contracts.clock import now_us
 from contracts.errors import NotFound
 from contracts.ids import Namespace
+from contracts.policy import FAMILIES
 from features.workspace import Workspace
 from models.bundle import Bundle
 from serving.rankers.base import RankRequest
@@ -28,7 +29,7 @@ def test_each_request_is_scored_with_its_bundle_and_few_are_kept(small_home_copy
     with Workspace.open(home, read_only=True) as workspace:
         viewer = int(workspace.ids.all(Namespace.PERSON)[0][0])
         posts = bundle.post_ids[:30]
-        family = np.zeros((30, 3), dtype=np.float16)
+        family = np.zeros((30, len(FAMILIES)), dtype=np.float16)
         raw = write_request(RankRequest(viewer, now_us(), 0, posts, family))
     host = open_host(home)
     for _ in range(2):

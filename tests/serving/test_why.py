@@ -212,7 +212,7 @@ def test_every_source_ranks_a_post_where_it_finds_it(world):
             elif listed:  # FAISS adds in another order: posts of one score may change places
                 runtime, vector = service._lineup.champion.runtime, context.vectors[source._family]
                 rows = runtime.rows_of(np.array(listed))
-                exact = np.sort(runtime.tables[source._family].scores(rows, vector))[::-1]
+                exact = np.sort(runtime.families[source._family].scores(rows, vector))[::-1]
                 for slot, rank in ranks.items():
                     if rank:
                         assert exact[rank - 1] == pytest.approx(

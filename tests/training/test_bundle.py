@@ -12,14 +12,14 @@ from contracts.errors import BundleMismatch
 from contracts.events import EventType
 from contracts.policy import ACTIONS
 from features.views import FEATURES
-from models.base import Family, TrainingContext, TrainingFrame
+from models.base import Family, TrainingContext, TrainingFrame, VectorModel
 from models.blend import RetrievalBlend
-from models.bundle import FLAT_BELOW, Bundle, build_index, read_manifest
+from models.bundle import FLAT_BELOW, VECTOR_FAMILIES, Bundle, build_index, read_manifest
 from models.manifest import MANIFEST_FILE
 from training.assembly import Parts, assemble
 from training.candidates import fit_normalisers
 from training.config import small_config
-from training.fitting import Choice, apply_choice, fit_models
+from training.fitting import KNN, Choice, apply_choice, fit_models
 from training.recipes.ranker import RankerRows, fit_ranker
 from training.split import SplitConfig, make_split
 from training.stages import StageClock
@@ -29,9 +29,9 @@ from training.stages import StageClock
 def made(checkerboard: TrainingFrame, histories_of: Any, dataset_of: Any) -> Bundle:
     config = small_config()
     models = fit_models(checkerboard, config, StageClock())
-    choice = Choice(0.5, {})
+    choice = Choice(0.5, KNN, {})
     models, families = apply_choice(models, choice)
-    normalisers = fit_normalisers(families, histories_of([0, 2], [1, 3]))
+    normalisers = fit_normalisers(families, histories_of([0, 2], [1, 3]), checkerboard.n_items)
     generator = np.random.Generator(np.random.PCG64(0))
     features = generator.normal(size=(300, len(FEATURES))).astype(np.float16)
     labels = (generator.random((300, len(ACTIONS))) < 0.3).astype(np.float32)
@@ -57,7 +57,6 @@ def test_comes_back_equal(made: Bundle, saved: Path, histories_of: Any) -> None:
         mine = made.families[family].score_all(asked)
         np.testing.assert_array_equal(again.families[family].score_all(asked), mine)
         np.testing.assert_array_equal(again.normalise(family, mine), made.normalise(family, mine))
-    np.testing.assert_array_equal(again.neighbours[0], made.neighbours[0])
     np.testing.assert_array_equal(again.post_ids, made.post_ids)
     assert again.bundle_id == saved.name
     assert again.policy == made.policy
@@ -77,9 +76,12 @@ def test_holds_no_pickle(saved: Path) -> None:
 
 def test_index_finds_what_exhaustive_scoring_finds(saved: Path, histories_of: Any) -> None:
     bundle = Bundle.load(saved)
-    for family, model in bundle.families.items():
+    assert set(bundle.indexes) == set(VECTOR_FAMILIES)
+    for family, index in bundle.indexes.items():
+        model = bundle.families[family]
+        assert isinstance(model, VectorModel)
         viewer = model.viewer_vectors(histories_of([0, 2]))
-        scores, rows = bundle.indexes[family].search(viewer, 3)
+        scores, rows = index.search(viewer, 3)
         exact = np.sort(model.score_all(histories_of([0, 2])), axis=1)[:, ::-1][:, :3]
         np.testing.assert_allclose(scores, exact, rtol=1e-4, atol=1e-5)
         assert (rows < 24).all()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from contracts.policy import FAMILIES
 from features.views import FEATURES
 from features.workspace import Workspace
 from models.bundle import Bundle
@@ -103,11 +104,11 @@ def test_a_ranker_that_promises_too_much_makes_a_retrain_due(
 def test_served_scores_take_the_place_of_those_of_what_was_shown(
     grown: tuple[Bundle, TrainingData],
 ) -> None:
-    one, other = np.zeros((400, 4)), np.zeros((400, 4))
-    other[:, 3] = 1.0
+    one, other = np.zeros((400, len(SCORES))), np.zeros((400, len(SCORES)))
+    other[:, -1] = 1.0
     found = drift_of(*grown, served=(one, other))
     assert found.scores_from == "decision records"
-    assert [s.psi > 1.0 for s in found.scores] == [False, False, False, True]
+    assert [s.psi > 1.0 for s in found.scores] == [False] * len(FAMILIES) + [True]
     assert f"scores have shifted: {SCORES[-1]}" in found.why
 
 

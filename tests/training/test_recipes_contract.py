@@ -41,7 +41,8 @@ def all_recipes() -> dict[str, Recipe]:
 
 RECIPES = all_recipes()
 FAMILIES = ("als", "content", "deep")
-LEARNING = (*FAMILIES, "item_knn")
+LISTS = ("item_knn", "closed_form")
+LEARNING = (*FAMILIES, *LISTS)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +205,8 @@ def test_chance_differs_by_history(subjects: dict[str, Subject], histories_of: A
     assert not np.array_equal(scores[0], scores[1])
 
 
-def test_every_learner_is_a_vector_model_but_item_knn(subjects: dict[str, Subject]) -> None:
+def test_every_learner_is_a_vector_model_but_the_lists(
+    subjects: dict[str, Subject],
+) -> None:
     kinds = {name for name, s in subjects.items() if isinstance(s.model, VectorModel)}
     assert kinds == set(FAMILIES)

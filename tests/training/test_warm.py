@@ -10,8 +10,8 @@ import torch
 
 from contracts.policy import ACTIONS
 from features.workspace import Workspace
-from models.base import Family, TrainingContext, TrainingFrame
-from models.bundle import Bundle
+from models.base import Family, TrainingContext, TrainingFrame, VectorModel
+from models.bundle import VECTOR_FAMILIES, Bundle
 from models.collaborative import FactorModel
 from models.deep import DeepModel
 from training.champion import AlignedBundle, judge_bundle, over_set, stranger_slices
@@ -100,7 +100,9 @@ def test_posts_that_came_since_are_encoded_as_in_serving(
     bundle, data = grown
     rows = bundle.rows_of(data.dataset.post_ids)
     assert (rows < 0).any()
-    for family, model in bundle.families.items():
+    for family in VECTOR_FAMILIES:
+        model = bundle.families[family]
+        assert isinstance(model, VectorModel)
         vectors = over_set(model, rows, data.dataset.content).item_vectors()
         np.testing.assert_array_equal(vectors[rows >= 0], model.item_vectors()[rows[rows >= 0]])
         encoded = model.encode_posts(data.dataset.content.take(np.flatnonzero(rows < 0)))

@@ -10,9 +10,15 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from models.base import FloatArray, IntArray, TrainingContext
-from training.protocols.members import item_people, person_items
-from training.protocols.spectral import Spectrum, UserKnn, normalised, unit_vectors
+from training.protocols.spectral import UserKnn
 from training.protocols.split import Split, binary
+from training.recipes.spectral import (
+    Spectrum,
+    item_people,
+    normalised,
+    person_items,
+    unit_vectors,
+)
 
 COLUMNS: Final = 17
 _SHARP: Final = np.float32(20.0)

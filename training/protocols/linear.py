@@ -11,11 +11,11 @@ from training.protocols.members import (
     decayed,
     decayed_rows,
     inverted,
-    item_people,
     row_normalised,
     solved,
 )
 from training.protocols.split import Split
+from training.recipes.spectral import item_people
 
 
 @dataclass(frozen=True, slots=True)

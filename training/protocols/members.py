@@ -15,6 +15,7 @@ from models.base import FloatArray, IntArray, TrainingContext
 from training.dataset import Ragged, spread
 from training.loop import torch_run
 from training.protocols.split import Split
+from training.recipes.spectral import item_people
 
 _BLOCK: Final = 1024
 
@@ -51,17 +52,6 @@ def unit_rows(matrix: csr_array) -> csr_array:
     """Scale each row to length 1; empty rows stay."""
     length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     return csr_array(diags_array(1.0 / np.maximum(length, 1e-9)) @ matrix).astype(np.float32)
-
-
-def item_people(matrix: csr_array) -> FloatArray:
-    """Count the people of each item, at least 1: float32 [n_items]."""
-    counts: FloatArray = np.maximum(np.asarray(matrix.sum(axis=0)).ravel(), 1.0).astype(np.float32)
-    return counts
-
-
-def person_items(matrix: csr_array) -> FloatArray:
-    """Count the items of each person, at least 1: float32 [people]."""
-    return item_people(csr_array(matrix.T))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Final
 
 from contracts.errors import InvalidInput, NotFound
-from pipelines.ingestion.adapters import lastfm, ml_1m, ml_100k
+from pipelines.ingestion.adapters import lastfm, lightgcn, ml_1m, ml_100k
 from pipelines.ingestion.sources import Dataset
 
 ADAPTERS: Final = {
     "ml-100k": (ml_100k.FILES, ml_100k.open_dataset),
     "ml-1m": (ml_1m.FILES, ml_1m.open_dataset),
     "lastfm": (lastfm.FILES, lastfm.open_dataset),
+    "lightgcn": (lightgcn.FILES, lightgcn.open_dataset),
 }
 """Name -> files that must all be there, and how to open their folder."""
 

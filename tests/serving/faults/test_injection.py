@@ -28,6 +28,7 @@ RAISES = {
     "vector.collaborative": (FULL, "source_failed"),
     "vector.content": (FULL, "source_failed"),
     "vector.deep": (NO_DEEP, "deep_source_failed"),
+    "vector.neighbours": (FULL, "source_failed"),
     "source.in_network": (FULL, "source_failed"),
     "source.collaborative": (FULL, "source_failed"),
     "source.deep": (NO_DEEP, "deep_source_failed"),

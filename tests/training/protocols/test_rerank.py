@@ -15,6 +15,7 @@ from training.protocols.members import Popular, Walk
 from training.protocols.rerank import Lists, Reranking, fit_reranker
 from training.protocols.spectral import GraphFilter, SpectralEase, UserKnn, directions
 from training.protocols.split import Split, from_pairs, hold_out, hold_out_near
+from training.recipes.spectral import FilterConfig, RidgeConfig
 
 PEOPLE, ITEMS = 120, 30
 CONTEXT = TrainingContext(threads=1)
@@ -44,7 +45,7 @@ def test_spectral_ease_is_ease_where_directions_are_many(split):
     scale = exact[matrix == 0].std()
     errors = []
     for rank in (6, 14, ITEMS - 1):
-        found = SpectralEase(ridge=5.0, rank=rank).fit(split, CONTEXT)
+        found = SpectralEase(config=RidgeConfig(ridge=5.0, rank=rank)).fit(split, CONTEXT)
         wrong = found.scores(split, everybody(split))[matrix == 0] - exact[matrix == 0]
         errors.append(np.sqrt((wrong**2).mean()) / scale)
     assert errors[-1] < 0.01
@@ -62,7 +63,7 @@ def test_the_filter_is_its_polynomial_of_the_item_graph(split):
     kept = vectors[:, -4:]
     low = (kept / np.sqrt(people)[:, None]) @ (kept * np.sqrt(people)[:, None]).T
     expected = matrix @ (vectors * (values * pace)) @ vectors.T + 0.3 * matrix @ low
-    member = GraphFilter(rank=ITEMS - 1, low_pass_rank=4)
+    member = GraphFilter(config=FilterConfig(rank=ITEMS - 1, low_pass_rank=4))
     found = member.fit(split, CONTEXT).scores(split, everybody(split))
     np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.01)
 
