@@ -52,6 +52,11 @@ _WHAT: Final = {
         "index against exact search on real item vectors, and people who were left out of the "
         "fit, folded in from their history, beside the same people fitted."
     ),
+    "served": (
+        "Gowalla from LightGCN's files to a served bundle, by the commands, and what everybody's "
+        "lists reach on the files' own test, whose lines nothing else here has read. Settings "
+        "stand in `benchmarks/served.py`."
+    ),
     "propensities": (
         "Logged propensities against Monte-Carlo: a chi-square test a feed, whose p-values must "
         "be uniform; and what drawn pages keep of the greedy page's value."

@@ -22,11 +22,10 @@ class RetrievalBlend:
         known = np.zeros(total.shape, dtype=bool)
         for family, raw in scores.items():
             there = np.isfinite(raw)
-            level = self.normalisers[family].apply(raw)
-            total += np.where(there, level, np.float32(0.0)) * np.float32(
-                self.weights.get(family, 0.0)
-            )
             known |= there
+            weight = np.float32(self.weights.get(family, 0.0))
+            if weight:
+                total[there] += weight * self.normalisers[family].apply(raw[there])
         return np.where(known, total, np.float32(np.nan))
 
 
