@@ -2,7 +2,7 @@
 
 `make bench NAME=plan ARGS="--home var/a --home var/b"`: homes that hold data, of different sizes.
 Each home is trained by each rung of the plan (`--rung` names some) in a process of its own.
-`--fit` prints constants for `training/plan.py`: least squares on the logarithm of what they miss
+`--fit` prints constants for `training/costs.py`: least squares on the logarithm of what they miss
 by. They are fitted on the runs that the table shows; only homes that were not given to `--fit` say
 how well they carry over.
 """
@@ -22,7 +22,7 @@ from scipy.optimize import least_squares
 from benchmarks.measure import finish
 from pipelines.anytime import count_home
 from pipelines.flow import read_home, train_on
-from training import plan
+from training import costs, plan
 from training.config import TrainingConfig
 from training.stages import AGAIN, StageClock
 
@@ -57,13 +57,13 @@ def config_of(rung: str) -> TrainingConfig:
 def run(home: Path, rung: str) -> dict[str, Any]:
     """Train once and give what each stage took."""
     clock = StageClock()
-    speed = plan.machine_speed()
+    speed = costs.machine_speed()
     sizes = count_home(home)
     with clock.stage("read"):
         data = read_home(home)
     train_on(home, data, config_of(rung), clock, None)
-    costs = [list(cost) for cost in clock.costs]
-    return {"home": home.name, "rung": rung, "sizes": sizes, "speed": speed, "costs": costs}
+    taken = [list(cost) for cost in clock.costs]
+    return {"home": home.name, "rung": rung, "sizes": sizes, "speed": speed, "costs": taken}
 
 
 def fit(runs: list[dict[str, Any]]) -> dict[str, list[float]]:
@@ -71,7 +71,7 @@ def fit(runs: list[dict[str, Any]]) -> dict[str, list[float]]:
     found: dict[str, list[tuple[tuple[float, ...], float]]] = defaultdict(list)
     for one in runs:
         took = actual(one)
-        units = plan._units(plan.Sizes(*one["sizes"]), config_of(one["rung"]), 1)
+        units = costs._units(costs.Sizes(*one["sizes"]), config_of(one["rung"]), 1)
         # The gate is priced as the test is: nothing is judged beside these runs. Where time ends a
         # fit of the deep family, nobody knows how many passes it made.
         cut = {"deep", "deep" + AGAIN} if one["rung"] in {"short", "middle"} else set()
@@ -95,9 +95,9 @@ def _log_fit(pairs: list[tuple[tuple[float, ...], float]]) -> list[float]:
 
 def rows(one: dict[str, Any]) -> list[dict[str, Any]]:
     """Put estimate and actual side by side, the total last."""
-    limits = plan.Limits(np.inf, np.inf, 1, one["speed"])
-    sizes, config = plan.Sizes(*one["sizes"]), config_of(one["rung"])
-    steps = plan.estimate(sizes, config, limits, champion=False)
+    limits = costs.Limits(np.inf, np.inf, 1, one["speed"])
+    sizes, config = costs.Sizes(*one["sizes"]), config_of(one["rung"])
+    steps = costs.estimate(sizes, config, limits, champion=False)
     peak = max(step.peak_mb for step in steps)
     took = actual(one)
     lines = [(s.name, s.seconds, s.peak_mb, *took[s.name]) for s in steps if s.name in took]

@@ -1,6 +1,7 @@
 """Factor models: item factors learned from who did what, the viewer folded in at request time."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
 
@@ -19,7 +20,7 @@ from models.storage import read_state, write_state
 _CHUNK: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FactorModel:
     """Item factors and a least-squares fold-in: what serves ALS.
 
@@ -71,11 +72,33 @@ class FactorModel:
         vectors = np.where(usable[:, :, None], vectors, np.float32(0.0))
         extra = np.where(usable, self.alpha * STRENGTH[distinct.types], 0.0).astype(np.float32)
         weighted = vectors * extra[:, :, None]
-        normal = self.gram + weighted.transpose(0, 2, 1) @ vectors  # [Q, d, d]
-        right = (vectors + weighted).sum(axis=1)
-        solved = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+        right = (vectors + weighted).sum(axis=1)[:, :, None]
+        if vectors.shape[1] < vectors.shape[2]:
+            solved = self._solve_short(vectors, extra[:, :, None], right)
+        else:
+            normal = self.gram + weighted.transpose(0, 2, 1) @ vectors  # [Q, d, d]
+            solved = np.linalg.solve(normal, right)[:, :, 0].astype(np.float32, copy=False)
         solved[~usable.any(axis=1)] = np.nan
-        return solved.astype(np.float32, copy=False)
+        return solved
+
+    def _solve_short(self, vectors: FloatArray, extra: FloatArray, right: FloatArray) -> FloatArray:
+        """Solve where a history is shorter than a vector, over [Q, H, H] (Woodbury's identity).
+
+        `vectors` [Q, H, d] and their weights `extra` [Q, H, 1], `right` [Q, d, 1]: gives [Q, d].
+        """
+        flat = vectors.reshape(-1, vectors.shape[2])
+        near = (flat @ self._inverse).reshape(vectors.shape)
+        inner = np.eye(vectors.shape[1], dtype=np.float32)
+        inner = inner + extra * (near @ vectors.transpose(0, 2, 1))
+        shares = np.linalg.solve(inner, extra * (near @ right))  # [Q, H, 1]
+        solved: FloatArray = self._inverse @ right - near.transpose(0, 2, 1) @ shares
+        return solved[:, :, 0]
+
+    @cached_property
+    def _inverse(self) -> FloatArray:
+        """Invert the Gram matrix, [d, d]."""
+        found: FloatArray = np.linalg.inv(self.gram.astype(np.float64)).astype(np.float32)
+        return found
 
     def score_all(self, histories: ItemHistories) -> FloatArray:
         """Score all items, [Q, n_items]."""

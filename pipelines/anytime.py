@@ -18,7 +18,8 @@ from pipelines.console import Reporter
 from pipelines.flow import FlowResult, load_champion, read_home, set_challenger, train_on
 from pipelines.publish import champion_id, publish_bundle
 from training.config import TrainingConfig
-from training.plan import LeftOut, Limits, Plan, Round, Sizes, machine_speed, make_plan, settings_of
+from training.costs import Limits, Sizes, machine_speed
+from training.plan import LeftOut, Plan, Round, make_plan, settings_of
 from training.reading import TrainingData
 from training.search import search
 from training.stages import StageClock, StageCost

@@ -29,7 +29,7 @@ from training.reading import TrainingData, read_training_data
 from training.scoring import Exam, chunks, exam_of
 
 MODELS: Final = (
-    "ensemble", "retrieval-blend", "fixed-blend", "collaborative", "content", "deep", "item_knn",
+    "ensemble", "retrieval-blend", "fixed-blend", "collaborative", "content", "deep", "neighbours",
     "popularity",
 )  # fmt: skip
 SCHEMA: Final = pa.schema(

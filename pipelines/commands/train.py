@@ -60,6 +60,12 @@ Search = Annotated[
     float | None,
     typer.Option(parser=seconds_of, help="Time to search settings on validation first: 5m."),
 ]
+Publish = Annotated[
+    bool, typer.Option("--publish", help="With --budget: publish what the gate lets through.")
+]
+Settings = Annotated[
+    Path | None, typer.Option(help="File of settings: what a search wrote, or your own.")
+]
 
 
 def train(
@@ -79,13 +85,9 @@ def train(
     warm: Warm = False,
     budget: Budget = None,
     ram: Ram = None,
-    publish: Annotated[
-        bool, typer.Option("--publish", help="With --budget: publish what the gate lets through.")
-    ] = False,
+    publish: Publish = False,
     search: Search = None,
-    config: Annotated[
-        Path | None, typer.Option(help="File of settings: what a search wrote, or your own.")
-    ] = None,
+    config: Settings = None,
     ray: RayWorkers = None,
     results: Results = None,
     home: Home = None,

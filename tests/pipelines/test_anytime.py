@@ -14,7 +14,7 @@ from pipelines.console import Reporter, json_line
 from pipelines.flow import challenger_id, read_home, read_report
 from pipelines.publish import champion_id
 from training.config import small_config
-from training.plan import Limits
+from training.costs import Limits
 from training.recipes.spectral import ClosedFormConfig
 from training.search import Searched, configured
 from training.tracking import EXPERIMENT, tracking_uri

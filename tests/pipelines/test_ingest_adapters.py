@@ -170,7 +170,7 @@ def test_lightgcn_lines_are_clicks_in_an_order_by_chance(tmp_path: Path):
     mine = [int(post) for post, person in zip(posts, people, strict=True) if person == "0"]
     assert sorted(mine) == list(range(40))
     assert mine != sorted(mine)
-    assert integers_of(events["event_time"]).max() == END_US
+    assert integers_of(events, "event_time").max() == END_US
     assert "41" not in posts  # the test's lines are not read
 
 

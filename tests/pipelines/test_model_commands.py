@@ -46,7 +46,7 @@ def test_a_run_leaves_a_bundle_a_report_and_a_table(trained: tuple[Path, FlowRes
     home, found = trained
     manifest = read_manifest(home / "bundles" / found.bundle_id)
     assert {row.model for row in found.rows} == {
-        "random", "popularity", "item_knn", "collaborative", "content", "deep",
+        "random", "popularity", "collaborative", "content", "deep", "neighbours",
         "fixed-blend", "retrieval-blend", "ensemble",
     }  # fmt: skip
     assert manifest.calibrated

@@ -6,17 +6,8 @@ from hypothesis import strategies as st
 
 from contracts.errors import InvalidInput
 from training.config import TrainingConfig
-from training.plan import (
-    RUNGS,
-    SHRINKS,
-    Limits,
-    Plan,
-    Sizes,
-    bounded,
-    estimate,
-    machine_speed,
-    make_plan,
-)
+from training.costs import Limits, Sizes, estimate, machine_speed
+from training.plan import RUNGS, SHRINKS, Plan, bounded, make_plan
 
 BASE = TrainingConfig(threads=1)
 MOVIES = Sizes(6040, 3416, 999_611, 0)
