@@ -88,8 +88,8 @@ class FactorModel:
         """
         flat = vectors.reshape(-1, vectors.shape[2])
         near = (flat @ self._inverse).reshape(vectors.shape)
-        inner = np.eye(vectors.shape[1], dtype=np.float32)
-        inner = inner + extra * (near @ vectors.transpose(0, 2, 1))
+        inner = extra * (near @ vectors.transpose(0, 2, 1))
+        inner += np.eye(vectors.shape[1], dtype=np.float32)
         shares = np.linalg.solve(inner, extra * (near @ right))  # [Q, H, 1]
         solved: FloatArray = self._inverse @ right - near.transpose(0, 2, 1) @ shares
         return solved[:, :, 0]
