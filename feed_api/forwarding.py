@@ -95,8 +95,7 @@ class Forward:
             body = await _body(scope, receive)
             asked = await self._ask(WRITER, request_bytes(scope, body), WRITE_SECONDS)
             if asked is None:
-                msg = "the worker that writes is away"
-                raise Unavailable(msg, hint="try again in a second")
+                raise Unavailable("the worker that writes is away", hint="try again in a second")
             answer = asked
         await give(await self._known_everywhere(answer) if waits else answer, send)
 
@@ -226,8 +225,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
     more = True
     while more:
         if int(declared) > MAX_BODY_BYTES or len(body) > MAX_BODY_BYTES:
-            msg = f"the body is over {MAX_BODY_BYTES} bytes"
-            raise TooLarge(msg)
+            raise TooLarge(f"the body is over {MAX_BODY_BYTES} bytes")
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect

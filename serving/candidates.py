@@ -40,8 +40,7 @@ class Candidates:
     def __init__(self, columns: Mapping[str, Column]) -> None:
         sizes = {name: len(column) for name, column in columns.items()}
         if len(set(sizes.values())) > 1:
-            msg = f"candidate columns differ in length: {sizes}"
-            raise PipelineError(msg)
+            raise PipelineError(f"candidate columns differ in length: {sizes}")
         self._columns = dict(columns)
         self.size = next(iter(sizes.values()), 0)
 
@@ -63,8 +62,7 @@ class Candidates:
         """Add columns; PipelineError where one has another length or is there already."""
         twice = self._columns.keys() & added.keys()
         if twice:
-            msg = f"columns written twice: {sorted(twice)}"
-            raise PipelineError(msg)
+            raise PipelineError(f"columns written twice: {sorted(twice)}")
         return Candidates({**self._columns, **added})
 
     def take(self, rows: Column) -> "Candidates":

@@ -107,8 +107,7 @@ class Stages:
 def _check_reads(name: str, reads: frozenset[str], written: set[str]) -> None:
     missing = reads - written
     if missing:
-        msg = f"{name} reads {sorted(missing)}, which no component before it writes"
-        raise PipelineError(msg)
+        raise PipelineError(f"{name} reads {sorted(missing)}, which no component before it writes")
 
 
 class StageRunner:

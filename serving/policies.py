@@ -38,7 +38,6 @@ class PolicyShelf:
         if policy_hash not in self._known:
             path = self._folder / f"{policy_hash}.json"
             if not path.exists():
-                msg = f"policy {policy_hash} is not on the shelf"
-                raise NotFound(msg)
+                raise NotFound(f"policy {policy_hash} is not on the shelf")
             self._known[policy_hash] = Policy.model_validate_json(path.read_bytes())
         return self._known[policy_hash]

@@ -100,8 +100,7 @@ def delete_person(api: ApiState, external: str, now_us: int) -> Written:
 def put_edge(api: ApiState, pair: tuple[str, str], kind: str, now_us: int) -> Written:
     """Let one person follow, block or mute another; people who are new get an id."""
     if pair[0] == pair[1]:
-        msg = f"nobody can {kind} themselves"
-        raise Unprocessable(msg)
+        raise Unprocessable(f"nobody can {kind} themselves")
     source, target = interned(api.workspace, Namespace.PERSON, pair)
     return _write_edge(api, (source, target, kind), now_us, holds=True)
 
@@ -137,6 +136,5 @@ def _given_us(created: Moment | None, now_us: int) -> int | None:
         return None
     created_us = to_us(created)
     if not 0 <= created_us <= now_us + MAX_AHEAD_US:
-        msg = "created: between 1970 and 5 minutes from now"
-        raise InvalidInput(msg)
+        raise InvalidInput("created: between 1970 and 5 minutes from now")
     return min(created_us, now_us)

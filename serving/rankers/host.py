@@ -45,8 +45,7 @@ class RankerHost:
         if bundle_id not in self._rankers:
             folder = self._bundles / bundle_id / "ranker"
             if not bundle_id.isalnum() or not folder.is_dir():
-                msg = f"there is no bundle {bundle_id!r}"
-                raise NotFound(msg)
+                raise NotFound(f"there is no bundle {bundle_id!r}")
             if len(self._rankers) == MOST_LOADED:
                 del self._rankers[next(iter(self._rankers))]
             ranker = Ranker(EnsembleRanker.load(folder), self._cache)
