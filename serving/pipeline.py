@@ -15,7 +15,8 @@ from contracts.policy import Policy
 from contracts.query import FeedQuery
 from contracts.value import Ledger
 from serving.breakers import Breakers
-from serving.candidates import POST_ID, RETRIEVED, Candidates, merge
+from serving.candidates import Candidates, merge
+from serving.columns import POST_ID, RETRIEVED
 from serving.components import (
     Component,
     Deadlines,

@@ -29,7 +29,8 @@ from contracts.settings import Settings
 from features.event_arrays import int_column
 from features.workspace import Workspace
 from serving.bundles import BundleWatcher
-from serving.candidates import POST_ID, SLOT, SOURCES, Candidates
+from serving.candidates import Candidates
+from serving.columns import POST_ID, SLOT, SOURCES
 from serving.fallback import FallbackLadder
 from serving.follower import LogFollower
 from serving.lineup import Lineup, Ranking, RankingBuilder

@@ -8,16 +8,8 @@ from numpy.typing import NDArray
 from contracts.clock import HOUR_US
 from contracts.degrade import DegradeReason, RemovalReason
 from contracts.seeds import unit_interval
-from serving.candidates import (
-    AUTHOR,
-    CREATED,
-    DELETED,
-    LANGUAGE,
-    POST_ID,
-    SLOT,
-    Candidates,
-    members,
-)
+from serving.candidates import Candidates, members
+from serving.columns import AUTHOR, CREATED, DELETED, LANGUAGE, POST_ID, SLOT
 from serving.components import Fault, OnError
 from serving.context import QueryContext
 
@@ -107,8 +99,7 @@ class SeenFilter:
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         if not context.policy.filters.hide_seen:
             return np.ones(len(candidates), dtype=bool)
-        acted = context.recent_slots
-        return ~members(candidates[SLOT], np.concatenate([context.seen, acted]))
+        return ~members(candidates[SLOT], np.concatenate([context.seen, context.recent_slots]))
 
 
 class ServedFilter:

@@ -23,7 +23,7 @@ from contracts.funnel import (
     StageTime,
 )
 from contracts.record import NO_SCORER
-from serving.candidates import SOURCES
+from serving.columns import SOURCES
 from serving.pipeline import Ranked
 from serving.snapshots import Snapshot
 

@@ -13,7 +13,8 @@ from contracts.errors import HeadwaterError
 from contracts.funnel import Recall
 from models.base import Family
 from serving.aside import Aside
-from serving.candidates import POST_ID, SLOT, SOURCES, Candidates
+from serving.candidates import Candidates
+from serving.columns import POST_ID, SLOT, SOURCES
 from serving.context import QueryContext
 from serving.lineup import Ranking, RankingBuilder
 from serving.pipeline import Ranked, StageFailed

@@ -16,7 +16,7 @@ from contracts.degrade import DegradeLevel
 from contracts.errors import HeadwaterError
 from experiments.assignment import BUCKETS, buckets
 from serving.aside import Aside
-from serving.candidates import POST_ID
+from serving.columns import POST_ID
 from serving.lineup import RankingBuilder, Trial
 from serving.pipeline import FeedPipeline, Ranked, StageFailed
 from serving.snapshots import ServedLog
