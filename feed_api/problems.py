@@ -9,20 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from contracts import errors as shared
 from contracts.errors import (
-    BundleMismatch,
     Conflict,
-    CursorExpired,
-    CursorInvalid,
-    Forbidden,
     HeadwaterError,
     InvalidInput,
-    LeakageError,
     NotFound,
-    PipelineError,
-    SchemaMismatch,
-    TooManyRequests,
-    Unauthorized,
     Unavailable,
     Unprocessable,
 )
@@ -60,15 +52,17 @@ class Overloaded(Unavailable):
     type, title = "overloaded", "Too many requests wait"
 
 
-_ERRORS: Final[tuple[type[HeadwaterError], ...]] = (
-    HeadwaterError, InvalidInput, MalformedBody, SchemaMismatch, CursorInvalid, Unauthorized,
-    Forbidden, NotFound, MethodNotAllowed, Conflict, RequestInFlight, CursorExpired, TooLarge,
-    UnsupportedMediaType, Unprocessable, KeyReused, TooManyRequests, PipelineError, BundleMismatch,
-    LeakageError, Unavailable, Overloaded,
+_OF_HTTP: Final = (
+    MalformedBody, MethodNotAllowed, TooLarge, UnsupportedMediaType, KeyReused, RequestInFlight,
+    Overloaded,
 )  # fmt: skip
 
-PROBLEM_TYPES: Final[Mapping[str, type[HeadwaterError]]] = {e.type: e for e in _ERRORS}
-"""The closed list: the word in `type` -> the error that it stands for."""
+PROBLEM_TYPES: Final[Mapping[str, type[HeadwaterError]]] = {
+    error.type: error
+    for error in (*vars(shared).values(), *_OF_HTTP)
+    if isinstance(error, type) and issubclass(error, HeadwaterError)
+}
+"""The closed list: the word in `type` -> the error of `contracts.errors` or of HTTP."""
 
 _BY_STATUS: Final[Mapping[int, tuple[type[HeadwaterError], str]]] = {
     400: (MalformedBody, "the body could not be read as JSON"),
