@@ -72,11 +72,16 @@ class Source(Component, Protocol):
         ...
 
 
-class Hydrator(Component, Protocol):
-    """Same rows, same order, more columns."""
+class Reader(Component, Protocol):
+    """A stage over the candidate table."""
 
     @property
     def reads(self) -> frozenset[str]: ...
+
+
+class Hydrator(Reader, Protocol):
+    """Same rows, same order, more columns."""
+
     @property
     def writes(self) -> frozenset[str]: ...
 
@@ -87,11 +92,9 @@ class Hydrator(Component, Protocol):
         ...
 
 
-class Filter(Component, Protocol):
+class Filter(Reader, Protocol):
     """Keeps rows or removes them, with one reason."""
 
-    @property
-    def reads(self) -> frozenset[str]: ...
     @property
     def removal(self) -> RemovalReason: ...
 
@@ -107,11 +110,8 @@ class Scored(NamedTuple):
     ledger: Ledger
 
 
-class Scorer(Component, Protocol):
+class Scorer(Reader, Protocol):
     """Candidates to values; the first scorer that answers writes its columns."""
-
-    @property
-    def reads(self) -> frozenset[str]: ...
 
     def level(self, policy: Policy) -> DegradeLevel | None:
         """Give the best level that a feed ordered by this scorer can claim; None: not for it."""
@@ -135,11 +135,8 @@ class Selected(NamedTuple):
     """The slate as rows of the pool, with propensities."""
 
 
-class Selector(Component, Protocol):
+class Selector(Reader, Protocol):
     """Candidates and values to an order."""
-
-    @property
-    def reads(self) -> frozenset[str]: ...
 
     def select(
         self, context: QueryContext, candidates: Candidates, values: NDArray[np.float64]

@@ -24,6 +24,7 @@ from serving.components import (
     Filter,
     Hydrator,
     OnError,
+    Reader,
     Scorer,
     Selected,
     Selector,
@@ -92,23 +93,20 @@ class Stages:
     def __post_init__(self) -> None:
         written = set(RETRIEVED)
         for hydrator in self.hydrators:
-            _check_reads(hydrator.name, hydrator.reads, written)
+            _check_reads(hydrator, written)
             twice = hydrator.writes & written
             if twice:
                 msg = f"{hydrator.name} writes {sorted(twice)}, which another component writes"
                 raise PipelineError(msg)
             written |= hydrator.writes
-        for rule in self.filters:
-            _check_reads(rule.name, rule.reads, written)
-        for scorer in self.scorers:
-            _check_reads(scorer.name, scorer.reads, written)
-        _check_reads("selector", self.selector.reads, written)
+        for reader in (*self.filters, *self.scorers, self.selector):
+            _check_reads(reader, written)
 
 
-def _check_reads(name: str, reads: frozenset[str], written: set[str]) -> None:
-    missing = reads - written
+def _check_reads(reader: Reader, written: set[str]) -> None:
+    missing = sorted(reader.reads - written)
     if missing:
-        raise PipelineError(f"{name} reads {sorted(missing)}, which no component before it writes")
+        raise PipelineError(f"{reader.name} reads {missing}, which no component before it writes")
 
 
 class StageRunner:

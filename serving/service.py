@@ -51,6 +51,7 @@ from serving.records.keeping import RecordKeeper
 from serving.records.writer import RecordStore
 from serving.runtime import Runtime
 from serving.snapshots import Snapshot, SnapshotCache
+from serving.stages.filters import still_visible
 from serving.watching.funnel import Funnel
 from serving.watching.shadow import Shadow
 
@@ -301,7 +302,7 @@ class FeedService:
         stop = min(offset + limit, len(snapshot.post_ids))
         ids = snapshot.post_ids[offset:stop]
         slots = self._cache.posts.slots_of(ids)
-        visible = self._still_visible(snapshot.viewer_id, ids, slots)
+        visible = still_visible(self._cache, self._access, snapshot.viewer_id, slots)
         self._served.add(snapshot.viewer_id, snapshot.now_us, slots[visible])
         items = tuple(
             FeedItem(
@@ -319,26 +320,6 @@ class FeedService:
             snapshot.degrade_reasons, snapshot.policy_hash, snapshot.bundle_id,
             snapshot.followed_share, int((~visible).sum()),
         )  # fmt: skip
-
-    def _still_visible(
-        self, viewer_id: int, ids: NDArray[np.int64], slots: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        if not len(ids):
-            return np.empty(0, dtype=bool)
-        cache = self._cache
-        known = slots >= 0
-        rows = np.where(known, slots, 0)
-        authors = cache.posts.author_slot[rows].astype(np.int64)
-        viewer = cache.people.index.slot_of(viewer_id)
-        graph = cache.graph
-        banned = np.concatenate(
-            [graph.blocked(viewer), graph.blocked_by(viewer), graph.muted(viewer)]
-        )
-        allowed = self._access.visible(viewer_id, ids, authors)
-        visible: NDArray[np.bool_] = (
-            known & ~cache.posts.deleted[rows] & ~np.isin(authors, banned) & allowed
-        )
-        return visible
 
     def _apply(self, events: pa.Table) -> None:
         types = events.column("type").to_numpy()

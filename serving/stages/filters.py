@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from contracts.clock import HOUR_US
 from contracts.degrade import DegradeReason, RemovalReason
 from contracts.seeds import unit_interval
+from features.caches import FeatureCache
 from serving.candidates import Candidates, members
 from serving.columns import AUTHOR, CREATED, DELETED, LANGUAGE, POST_ID, SLOT
 from serving.components import Fault, OnError
@@ -39,6 +40,22 @@ class EveryoneMaySee:
         """See `AccessRule`."""
         del viewer_id, author_slots
         return np.ones(len(post_ids), dtype=bool)
+
+
+def still_visible(
+    cache: FeatureCache, access: AccessRule, viewer_id: int, slots: NDArray[np.int64]
+) -> Mask:
+    """Say which posts [n] a viewer may be shown now: known, not deleted, of nobody banned."""
+    if not len(slots):
+        return np.empty(0, dtype=bool)
+    posts, graph, viewer = cache.posts, cache.graph, cache.people.index.slot_of(viewer_id)
+    known = slots >= 0
+    rows = np.where(known, slots, 0)
+    authors = posts.author_slot[rows].astype(np.int64)
+    banned = np.concatenate([graph.blocked(viewer), graph.blocked_by(viewer), graph.muted(viewer)])
+    allowed = access.visible(viewer_id, posts.post_id[rows], authors)
+    visible: Mask = known & ~posts.deleted[rows] & ~np.isin(authors, banned) & allowed
+    return visible
 
 
 class DeletedFilter:
