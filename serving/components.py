@@ -69,7 +69,6 @@ class Source(Component, Protocol):
 
     def find(self, context: QueryContext, limit: int) -> NDArray[np.int64]:
         """Give up to `limit` post slots, best first, without duplicates."""
-        ...
 
 
 class Reader(Component, Protocol):
@@ -89,7 +88,6 @@ class Hydrator(Reader, Protocol):
 
     def neutral(self, rows: int) -> dict[str, Column] | None:
         """Give columns to go on with when it failed; None where there is no going on."""
-        ...
 
 
 class Filter(Reader, Protocol):
@@ -100,7 +98,6 @@ class Filter(Reader, Protocol):
 
     def keep(self, context: QueryContext, candidates: Candidates) -> NDArray[np.bool_]:
         """Give a mask [n], True for rows that stay."""
-        ...
 
 
 class Scored(NamedTuple):
@@ -115,7 +112,6 @@ class Scorer(Reader, Protocol):
 
     def level(self, policy: Policy) -> DegradeLevel | None:
         """Give the best level that a feed ordered by this scorer can claim; None: not for it."""
-        ...
 
     def score(self, context: QueryContext, candidates: Candidates) -> Scored: ...
 

@@ -142,7 +142,9 @@ class FeedService:
         snapshot = self._snapshots.get(feed_id)
         if snapshot is None:
             record = self._records.find(feed_id)
-            snapshot = self._remembered(record) if record else None
+            if record is not None:
+                policy = self._policies.by_hash(record["policy_hash"])
+                snapshot = snapshot_from_record(record, policy)
         if snapshot is None or snapshot.viewer_id != viewer_id:
             raise CursorExpired("this feed is not kept any more", hint="ask for a new feed")
         if self._clock.now_us() - snapshot.now_us > self._keep_us:
@@ -199,8 +201,7 @@ class FeedService:
         if record is None or slot < 0:
             raise NotFound("there is no recorded feed of this viewer, or no such post")
         policy = self._policies.by_hash(record["policy_hash"])
-        key = wished_key(self._cache, wish, slot)
-        return preview_of(record, policy, wish, key)
+        return preview_of(record, policy, wish, wished_key(self._cache, wish, slot))
 
     def _record(self, feed_id: int) -> dict[str, Any] | None:
         """Find a record, waiting once for what is queued."""
@@ -260,9 +261,6 @@ class FeedService:
     def _record_page(self, page: FeedPage, offset: int) -> None:
         now_us, log_seq = self._clock.now_us(), self._cache.applied_seq
         self._records.put_page(partial(page_record, page, offset, now_us, log_seq))
-
-    def _remembered(self, record: Mapping[str, Any]) -> Snapshot:
-        return snapshot_from_record(record, self._policies.by_hash(record["policy_hash"]))
 
     def _change_over(self, lineup: Lineup) -> None:
         """Serve another lineup from now on; called under the log lock."""
@@ -330,8 +328,7 @@ class FeedService:
                 ids = np.unique(int_column(events, "post_id")[created])
                 for ranking in self._lineup.rankings.values():
                     rows = ranking.runtime.rows_of(self._cache.posts.slots_of(ids))
-                    new = self._workspace.catalog.posts_by_id(ids[rows < 0])
-                    ranking.runtime.add_posts(new)
+                    ranking.runtime.add_posts(self._workspace.catalog.posts_by_id(ids[rows < 0]))
         self._funnel.observe(events)
         if (types == EventType.PERSON_ERASED).any():
             self._keeper.wake()

@@ -44,15 +44,12 @@ class RankerClient(Protocol):
 
     def score(self, request: RankRequest, slots: NDArray[np.int64]) -> RankResponse:
         """Score candidates; `slots` are their rows in the caller's own post table."""
-        ...
 
     def healthy(self) -> bool:
         """Say whether a request would be answered now."""
-        ...
 
     def close(self) -> None:
         """Give back what is held open."""
-        ...
 
 
 class Ranker:

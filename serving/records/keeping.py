@@ -97,7 +97,8 @@ class RecordKeeper:
             for day, found in groupby(small, key=lambda part: part.day):
                 parts = list(found)
                 if len(parts) >= _SMALL_PARTS:
-                    self._archive.swap(self._merged(kind, day, parts), parts)
+                    tables = (table for part in parts for table in self._rested(part))
+                    self._archive.swap(self._archive.write_part(kind, day, tables), parts)
                     merged += len(parts) - 1
         return merged
 
@@ -184,10 +185,6 @@ class RecordKeeper:
             moved.extend(row[1] for row in found)
             yield table_of([row[2:] for row in found], kind.schema)
             sleep(_REST_SECONDS)
-
-    def _merged(self, kind: Kind, day: str, parts: list[Part]) -> Part | None:
-        tables = (table for part in parts for table in self._rested(part))
-        return self._archive.write_part(kind, day, tables)
 
     def _rested(self, part: Part) -> Iterator[pa.Table]:
         for table in self._archive.part_tables(part):

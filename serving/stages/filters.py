@@ -28,7 +28,6 @@ class AccessRule(Protocol):
         self, viewer_id: int, post_ids: NDArray[np.int64], author_slots: NDArray[np.int64]
     ) -> Mask:
         """Give a mask [n]: may this viewer see these posts now?"""
-        ...
 
 
 class EveryoneMaySee:

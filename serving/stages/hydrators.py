@@ -17,6 +17,12 @@ from serving.runtime import Runtime
 class _Needed:
     """A hydrator that no feed can do without."""
 
+    fault: ClassVar[Fault] = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
+    reads: ClassVar[frozenset[str]] = frozenset({col.SLOT})
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
     def neutral(self, rows: int) -> dict[str, Column] | None:
         """See `Hydrator`."""
         del rows
@@ -27,8 +33,6 @@ class PostHydrator(_Needed):
     """Gathers what the post table knows, by slot."""
 
     name: ClassVar[str] = "post"
-    fault: ClassVar[Fault] = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
-    reads: ClassVar[frozenset[str]] = frozenset({col.SLOT})
     writes: ClassVar[frozenset[str]] = frozenset(
         {
             col.POST_ID,
@@ -42,9 +46,6 @@ class PostHydrator(_Needed):
             col.POSITIVES,
         }
     )
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
 
     def columns(self, context: QueryContext, candidates: Candidates) -> dict[str, Column]:
         """See `Hydrator`."""
@@ -69,12 +70,7 @@ class FamilyScoreHydrator(_Needed):
     """Scores every candidate by every family, whichever source found it; float16 [n, F]."""
 
     name: ClassVar[str] = "family_scores"
-    fault: ClassVar[Fault] = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
-    reads: ClassVar[frozenset[str]] = frozenset({col.SLOT})
     writes: ClassVar[frozenset[str]] = frozenset({col.FAMILY})
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
 
     def columns(self, context: QueryContext, candidates: Candidates) -> dict[str, Column]:
         """See `Hydrator`; NaN where a family cannot score the viewer or the post."""
