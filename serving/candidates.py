@@ -83,5 +83,4 @@ def members(values: Column, of: Column) -> NDArray[np.bool_]:
     table = np.zeros(int(max(values.max(), of.max())) + 2, dtype=bool)
     table[of] = True
     table[-1] = False  # where -1 looks
-    found: NDArray[np.bool_] = table[values]
-    return found
+    return table[values]

@@ -53,8 +53,7 @@ def still_visible(
     authors = posts.author_slot[rows].astype(np.int64)
     banned = np.concatenate([graph.blocked(viewer), graph.blocked_by(viewer), graph.muted(viewer)])
     allowed = access.visible(viewer_id, posts.post_id[rows], authors)
-    visible: Mask = known & ~posts.deleted[rows] & ~np.isin(authors, banned) & allowed
-    return visible
+    return known & ~posts.deleted[rows] & ~np.isin(authors, banned) & allowed
 
 
 class DeletedFilter:
@@ -65,8 +64,7 @@ class DeletedFilter:
 
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         del context
-        kept: Mask = ~candidates[DELETED]
-        return kept
+        return ~candidates[DELETED]
 
 
 class OwnFilter:
@@ -140,8 +138,7 @@ class AgeFilter:
         hours = context.policy.filters.max_age_hours
         if hours is None:
             return np.ones(len(candidates), dtype=bool)
-        kept: Mask = candidates[CREATED] >= context.query.now_us - int(hours * HOUR_US)
-        return kept
+        return candidates[CREATED] >= context.query.now_us - int(hours * HOUR_US)
 
 
 class LanguageFilter:
@@ -171,8 +168,7 @@ class InventoryHoldoutFilter:
         if share <= 0.0:
             return np.ones(len(candidates), dtype=bool)
         draw = unit_interval(context.query.viewer_id, candidates[POST_ID], "inventory_holdout")
-        kept: Mask = draw >= share
-        return kept
+        return draw >= share
 
 
 class VisibilityFilter:

@@ -112,5 +112,4 @@ def adjustments(candidates: Candidates, policy: Policy) -> Adjustments:
 def cold_start(candidates: Candidates, policy: Policy) -> Mask:
     """Mark new posts: few impressions, and few actions where impressions are not recorded."""
     known = np.maximum(candidates[col.IMPRESSIONS], candidates[col.POSITIVES])
-    young: Mask = known < policy.cold_start.impressions
-    return young
+    return known < policy.cold_start.impressions

@@ -117,5 +117,4 @@ def best_live(
     rows = np.argpartition(cost, min(SCORED, len(blend) - 1))[:SCORED]
     slots = np.union1d(runtime.slot_of_row[rows], also)
     slots = slots[slots >= 0]
-    live: NDArray[np.int64] = slots[~posts.deleted[slots]]
-    return live
+    return slots[~posts.deleted[slots]]
