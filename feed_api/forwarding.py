@@ -114,8 +114,7 @@ class Forward:
         for other in self._seat.others:
             if answer.status != 404:
                 break
-            asked = await self._ask(other, request_bytes(scope), READ_SECONDS)
-            answer = asked or answer
+            answer = await self._ask(other, request_bytes(scope), READ_SECONDS) or answer
         return answer
 
     async def _known_everywhere(self, answer: Answer) -> Answer:

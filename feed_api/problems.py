@@ -117,10 +117,7 @@ async def handle_error(request: Request, error: Exception) -> Response:
         return _validation_response(request, error)
     if isinstance(error, HTTPException):
         kind, detail = _BY_STATUS.get(error.status_code, (HeadwaterError, str(error.detail)))
-        allow = (error.headers or {}).get("Allow")
-        return problem_response(
-            kind(detail), request, headers={"Allow": allow} if allow is not None else None
-        )
+        return problem_response(kind(detail), request, headers=error.headers)
     if isinstance(error, HeadwaterError):
         request.state.failure = error
         return problem_response(error, request)

@@ -69,8 +69,6 @@ class Parts:
     champion: Ranking
     records: RecordStore
     policies: PolicyShelf
-    writes_log: bool
-    """This process may write to the workspace, so it also compacts the log."""
 
 
 class FeedService:
@@ -96,17 +94,16 @@ class FeedService:
         self._lock = RLock()
         self._log_lock = Lock()
         self._lineup = Lineup(parts.champion)
-        reports = workspace.home / "bundles" if parts.writes_log else None
+        reports = workspace.home / "bundles" if workspace.writable else None
         self._shadow = Shadow(parts.builder, self._log_lock, reports)
         self._funnel = Funnel(parts.builder, workspace.log, self._log_lock)
         self._bundles = BundleWatcher(
             workspace, parts.builder, self._lineup, self._log_lock, self._change_over
         )
         self._follower = LogFollower(
-            workspace.log, self._cache.applied_seq, self._apply, compacts=parts.writes_log
+            workspace.log, self._cache.applied_seq, self._apply, compacts=workspace.writable
         )
         self._keeper = RecordKeeper(parts.records, workspace.log, settings.record_days, self._clock)
-        self._keeps_records = parts.writes_log
         self._yield: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -116,7 +113,7 @@ class FeedService:
         self._shadow.start()
         self._funnel.start()
         self._follower.start()
-        if self._keeps_records:
+        if self._workspace.writable:
             self._keeper.start()
 
     def open(self, query: FeedQuery) -> FeedPage:
