@@ -33,11 +33,6 @@ class Candidates:
     def __contains__(self, name: object) -> bool:
         return name in self._columns
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of the columns that are there."""
-        return frozenset(self._columns)
-
     def with_columns(self, added: Mapping[str, Column]) -> "Candidates":
         """Add columns; PipelineError where one has another length or is there already."""
         twice = self._columns.keys() & added.keys()

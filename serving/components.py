@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
-from typing import NamedTuple, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,9 @@ class Deadlines:
         return cls(
             settings.feed_budget_ms, settings.component_deadline_ms, settings.ranker_timeout_ms
         )
+
+
+NO_DEADLINES: Final = Deadlines()
 
 
 class Component(Protocol):

@@ -105,8 +105,7 @@ def _of_pool(
     if position:
         value = float(feed.arranged.ledger.value[row])
         told = replace(told, behind=_behind(feed, position, value, told.value))
-    case = replace(feed.case(row, on_page, predict), sources=told.sources)
-    return _flipped(told, case)
+    return _flipped(told, replace(feed.case(row, on_page, predict), sources=told.sources))
 
 
 def _of_look(

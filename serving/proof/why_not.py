@@ -114,9 +114,7 @@ class Looker:
         if posts.created_us[slot] > query.now_us:
             return Look(self._ranking.bundle_id, since, posted_after=True)
         sources = self._sources(seen.context, slot, trace)
-        row = None
-        if seen.candidates is not None:
-            row = self._row(seen.candidates, query.now_us)
+        row = None if seen.candidates is None else self._row(seen.candidates, query.now_us)
         follow_rank = self._follow_rank(seen.context, slot, trace)
         if trace.failures:
             _log.warning("look_degraded", feed_id=query.feed_id, failures=trace.failures)
@@ -208,4 +206,4 @@ class Looker:
 
 
 def _column(table: Candidates, name: str) -> Column:
-    return table[name] if name in table.names else np.empty((0, 0))
+    return table[name] if name in table else np.empty((0, 0))
