@@ -11,17 +11,13 @@ VERSION: Final = "1"
 
 _EVERY: Final = (400, 401, 403, 500, 503)
 _WITH_BODY: Final = (413, 415)
-_POST: Final = (409, 422)
+_OF_METHOD: Final[Mapping[str, tuple[int, ...]]] = {"post": (409, 422), "delete": (404,)}
 _MORE: Final[Mapping[str, tuple[int, ...]]] = {
     "read_feed": (410,),
     "explain_post": (404,),
     "preview_control": (404,),
-    "delete_post": (404,),
-    "delete_person": (404,),
     "put_follow": (422,),
-    "delete_follow": (404,),
     "put_block": (422,),
-    "delete_block": (404,),
 }
 """Problems of an operation beside those of its kind."""
 
@@ -89,8 +85,8 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
     if name in REQUIRED_SCOPE:
         operation["security"] = [{"ApiKey": [REQUIRED_SCOPE[name].value]}]
         of_body = _WITH_BODY if "requestBody" in operation else ()
-        of_method = _POST if method == "post" else ()
-        for status in sorted({*_EVERY, *of_body, *of_method, *_MORE.get(name, ())}):
+        problems = {*_EVERY, *of_body, *_OF_METHOD.get(method, ()), *_MORE.get(name, ())}
+        for status in sorted(problems):
             answers[str(status)] = {"$ref": f"#/components/responses/{status}"}
     else:
         operation["security"] = []

@@ -73,9 +73,7 @@ _BY_STATUS: Final[Mapping[int, tuple[type[HeadwaterError], str]]] = {
 
 _HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
     401: {"WWW-Authenticate": 'Bearer realm="headwater"'},
-    409: {"Retry-After": "1"},
-    429: {"Retry-After": "1"},
-    503: {"Retry-After": "1"},
+    **{status: {"Retry-After": "1"} for status in (409, 429, 503)},
 }
 
 
