@@ -185,17 +185,14 @@ class KeyRing:
 
 
 def _read_keys(engine: Engine) -> dict[str, _Known]:
-    columns = API_KEYS.c
-    query = select(columns.key_id, columns.name, columns.scopes, columns.secret_hash).where(
-        columns.revoked_us.is_(None)
-    )
+    query = select(API_KEYS).where(API_KEYS.c.revoked_us.is_(None))
     with engine.connect() as connection:
         return {
-            key_id: _Known(
-                secret_hash,
-                Caller(key_id, name, frozenset(Scope(word) for word in scopes.split())),
+            key.key_id: _Known(
+                key.secret_hash,
+                Caller(key.key_id, key.name, frozenset(Scope(word) for word in key.scopes.split())),
             )
-            for key_id, name, scopes, secret_hash in connection.execute(query)
+            for key in connection.execute(query)
         }
 
 
