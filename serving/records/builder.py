@@ -188,6 +188,7 @@ def snapshot_from_record(record: Mapping[str, Any], policy: Policy) -> Snapshot:
     values = np.concatenate([pool.values[chosen.rows] * chosen.multiplier, decision.reserve_values])
     followed = decision.adjustments.in_network[order][chosen.rows]
     level = DegradeLevel(record["level"])
+    share = float(followed.mean() if len(followed) else level is DegradeLevel.FOLLOWING)
     return Snapshot(
         feed_id=record["feed_id"],
         viewer_id=record["viewer_id"],
@@ -200,9 +201,7 @@ def snapshot_from_record(record: Mapping[str, Any], policy: Policy) -> Snapshot:
         degrade_reasons=tuple(DegradeReason(word) for word in record["reasons"]),
         policy_hash=record["policy_hash"],
         bundle_id=record["bundle_id"],
-        followed_share=float(followed.mean())
-        if len(followed)
-        else float(level is DegradeLevel.FOLLOWING),
+        followed_share=share,
     )
 
 
