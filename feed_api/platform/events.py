@@ -161,8 +161,7 @@ def _fresh_graph_events(api: ApiState, events: Sequence[EventRow]) -> list[Event
     if not rows:
         return []
     held = api.workspace.log.contains(np.array(list(rows), dtype=np.int64)).tolist()
-    fresh = [event for event, known in zip(rows.values(), held, strict=True) if not known]
-    return fresh[::-1]
+    return [event for event, known in zip(rows.values(), held, strict=True) if not known][::-1]
 
 
 def _graph_changes(events: Sequence[EventRow]) -> EntityChanges:

@@ -81,8 +81,7 @@ def replay(record: Record, ranker: EnsembleRanker | None, policy: Policy) -> Rep
         if ranker is None:
             return Replayed(feed_id, False, False, (_NO_RANKER,))
         predicted = ranker.predict(decision.features)
-    values = decision.ledger(policy, probabilities=predicted).value
-    order, pool = decision.pool(values, predicted)
+    order, pool = decision.pool(decision.ledger(policy, probabilities=predicted).value, predicted)
     slate = decision.select(pool, policy)
     found = checksum(predicted[order] if predicted.size else _NO_PREDICTIONS, pool.values, slate)
     wrong = _differences(decision, predicted, order, slate)

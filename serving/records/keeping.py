@@ -117,8 +117,7 @@ class RecordKeeper:
                 for part in self._archive.parts(kind):
                     if erased.touches(self._archive.folder / part.name, kind):
                         tables = (erased.taken_out(t, kind) for t in self._rested(part))
-                        new = self._archive.write_part(kind, part.day, tables)
-                        self._archive.swap(new, [part])
+                        self._archive.swap(self._archive.write_part(kind, part.day, tables), [part])
             late = self._archive.ask(
                 "SELECT count(*) FROM decisions WHERE log_seq < ?", (int(erased.seqs.max()),)
             )
@@ -163,8 +162,7 @@ class RecordKeeper:
             end_us = (oldest // DAY_US + 1) * DAY_US
             moved: list[int] = []
             batches = self._oldest(kind, f"{which} AND now < {end_us}", rows - done, moved)
-            part = self._archive.write_part(kind, day, batches)
-            self._archive.swap(part, taken=(kind, moved))
+            self._archive.swap(self._archive.write_part(kind, day, batches), taken=(kind, moved))
             if not moved:
                 break
             done += len(moved)
