@@ -34,29 +34,29 @@ _IDEMPOTENCY_KEY: Final[Mapping[str, Any]] = {
     "schema": {"type": "string", "maxLength": 255},
     "description": "The same key and body again: the stored answer, for 24 hours.",
 }
-_PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
-    "title": "Problem",
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "instance", "request_id", "errors"],
-    "properties": {
+
+
+def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe an object that has all of these properties and no others."""
+    return {
+        "type": "object",
+        "required": list(properties),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+_PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {"title": "Problem"} | _closed(
+    {
         "type": {"type": "string", "enum": sorted(PROBLEM_TYPES)},
         "title": _STRING,
         "status": {"type": "integer"},
         "detail": _STRING,
         "instance": _STRING,
         "request_id": _STRING,
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "message"],
-                "properties": {"field": _STRING, "message": _STRING},
-                "additionalProperties": False,
-            },
-        },
-    },
-    "additionalProperties": False,
-}
+        "errors": {"type": "array", "items": _closed({"field": _STRING, "message": _STRING})},
+    }
+)
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
