@@ -64,13 +64,11 @@ async def authorise(request: Request, scope: Scope) -> Caller:
     caller = await api_state(request).keys.check(request.headers.get("authorization"))
     request.state.caller = caller
     if not caller.may(scope):
-        msg = f"this needs a key with the scope {scope.value}"
-        raise Forbidden(msg)
+        raise Forbidden(f"this needs a key with the scope {scope.value}")
     return caller
 
 
 def _check_media_type(request: Request) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        msg = "send the body with `Content-Type: application/json`"
-        raise UnsupportedMediaType(msg)
+        raise UnsupportedMediaType("send the body with `Content-Type: application/json`")

@@ -7,46 +7,34 @@ serves as well.
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Engine,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-)
+import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-METADATA: Final = MetaData()
+METADATA: Final = sa.MetaData()
 
-API_KEYS: Final = Table(
+API_KEYS: Final = sa.Table(
     "api_keys",
     METADATA,
-    Column("key_id", String(16), primary_key=True),
-    Column("name", String(64), nullable=False),
-    Column("secret_hash", LargeBinary(32), nullable=False),
-    Column("scopes", String(256), nullable=False),  # words with a space between
-    Column("created_us", BigInteger, nullable=False),
-    Column("revoked_us", BigInteger),
+    sa.Column("key_id", sa.String(16), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("secret_hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("scopes", sa.String(256), nullable=False),  # words with a space between
+    sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Column("revoked_us", sa.BigInteger),
 )
 
-STORED_ANSWERS: Final = Table(
+STORED_ANSWERS: Final = sa.Table(
     "stored_answers",
     METADATA,
-    Column("caller", String(16), primary_key=True),  # key id
-    Column("operation", String(64), primary_key=True),
-    Column("idempotency_key", String(255), primary_key=True),
-    Column("request_hash", LargeBinary(32), nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-    Index("stored_answers_by_age", "created_us"),
+    sa.Column("caller", sa.String(16), primary_key=True),  # key id
+    sa.Column("operation", sa.String(64), primary_key=True),
+    sa.Column("idempotency_key", sa.String(255), primary_key=True),
+    sa.Column("request_hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("created_us", sa.BigInteger, nullable=False),
+    sa.Index("stored_answers_by_age", "created_us"),
 )
 
 
@@ -55,11 +43,11 @@ def home_url(home: Path) -> str:
     return f"sqlite:///{home / 'api.db'}"
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str) -> sa.Engine:
     """Open a database and make the tables that it lacks."""
-    engine = create_engine(url)
+    engine = sa.create_engine(url)
     if make_url(url).get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "connect", _prepare_sqlite)
     METADATA.create_all(engine)
     return engine
 

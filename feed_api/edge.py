@@ -2,7 +2,6 @@
 
 import re
 import secrets
-from collections.abc import Mapping
 from time import perf_counter
 from typing import Final
 
@@ -90,8 +89,7 @@ class _Exchange:
     @property
     def key_id(self) -> str | None:
         """The id of the API key that asked, where one did."""
-        state: Mapping[str, object] = self.scope["state"]
-        return getattr(state.get("caller"), "key_id", None)
+        return getattr(self.scope["state"].get("caller"), "key_id", None)
 
     @property
     def cause(self) -> BaseException | None:

@@ -95,8 +95,7 @@ class Forward:
             body = await _body(scope, receive)
             asked = await self._ask(WRITER, request_bytes(scope, body), WRITE_SECONDS)
             if asked is None:
-                msg = "the worker that writes is away"
-                raise Unavailable(msg, hint="try again in a second")
+                raise Unavailable("the worker that writes is away", hint="try again in a second")
             answer = asked
         await give(await self._known_everywhere(answer) if waits else answer, send)
 
@@ -115,8 +114,7 @@ class Forward:
         for other in self._seat.others:
             if answer.status != 404:
                 break
-            asked = await self._ask(other, request_bytes(scope), READ_SECONDS)
-            answer = asked or answer
+            answer = await self._ask(other, request_bytes(scope), READ_SECONDS) or answer
         return answer
 
     async def _known_everywhere(self, answer: Answer) -> Answer:
@@ -226,8 +224,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
     more = True
     while more:
         if int(declared) > MAX_BODY_BYTES or len(body) > MAX_BODY_BYTES:
-            msg = f"the body is over {MAX_BODY_BYTES} bytes"
-            raise TooLarge(msg)
+            raise TooLarge(f"the body is over {MAX_BODY_BYTES} bytes")
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect

@@ -45,8 +45,7 @@ async def readiness(request: Request) -> Response:
     checks: dict[str, bool] = {"keys": api.keys.age_seconds < STALE_SECONDS}
     feeds: Mapping[str, object] = {}
     try:
-        looked = api.write_lane.run(_look, api)
-        feeds = await asyncio.wait_for(looked, READY_SECONDS)
+        feeds = await asyncio.wait_for(api.write_lane.run(_look, api), READY_SECONDS)
         checks["event_log"] = True
         checks["feeds"] = feeds.get("ready", True) is True
     except (TimeoutError, Overloaded):

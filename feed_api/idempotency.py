@@ -51,8 +51,7 @@ class AnswerStore:
         being worked on. Only answers that say success are stored.
         """
         if not _KEY.fullmatch(name.idempotency_key):
-            msg = "Idempotency-Key: 1 to 255 visible ASCII characters without a space"
-            raise InvalidInput(msg)
+            raise InvalidInput("Idempotency-Key: 1 to 255 visible ASCII characters without a space")
         if name in self._in_flight:
             msg = "a request with this Idempotency-Key is being worked on"
             raise RequestInFlight(msg, hint="ask again in a second")

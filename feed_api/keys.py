@@ -85,11 +85,9 @@ def parse_scopes(words: Collection[str]) -> frozenset[Scope]:
     unknown = sorted(set(words) - {s.value for s in Scope})
     known = ", ".join(s.value for s in Scope)
     if unknown:
-        msg = f"scopes are {known}; got {', '.join(unknown)}"
-        raise InvalidInput(msg)
+        raise InvalidInput(f"scopes are {known}; got {', '.join(unknown)}")
     if not words:
-        msg = f"a key needs at least one scope of {known}"
-        raise InvalidInput(msg)
+        raise InvalidInput(f"a key needs at least one scope of {known}")
     return frozenset(Scope(word) for word in words)
 
 
@@ -117,8 +115,7 @@ def revoke_key(engine: Engine, key_id: str, now_us: int) -> None:
     with engine.begin() as connection:
         found = connection.execute(select(API_KEYS).where(API_KEYS.c.key_id == key_id)).first()
         if found is None:
-            msg = f"there is no key {key_id!r}"
-            raise NotFound(msg, hint="`headwater keys list` shows all")
+            raise NotFound(f"there is no key {key_id!r}", hint="`headwater keys list` shows all")
         connection.execute(
             update(API_KEYS)
             .where(API_KEYS.c.key_id == key_id, API_KEYS.c.revoked_us.is_(None))
@@ -168,8 +165,7 @@ class KeyRing:
             await self._insist(_MISS_SECONDS)  # it may have been made a moment ago
         known = self._known.get(key_id)
         if known is None or not hmac.compare_digest(known.secret_hash, _hash(secret)):
-            msg = "the API key is not known or was revoked"
-            raise Unauthorized(msg)
+            raise Unauthorized("the API key is not known or was revoked")
         return known.caller
 
     async def refresh(self, older_than_seconds: float = 0.0) -> None:
@@ -185,22 +181,18 @@ class KeyRing:
         try:
             await self.refresh(older_than_seconds)
         except SQLAlchemyError as error:
-            msg = "API keys can not be read"
-            raise Unavailable(msg, hint="try again in a second") from error
+            raise Unavailable("API keys can not be read", hint="try again in a second") from error
 
 
 def _read_keys(engine: Engine) -> dict[str, _Known]:
-    columns = API_KEYS.c
-    query = select(columns.key_id, columns.name, columns.scopes, columns.secret_hash).where(
-        columns.revoked_us.is_(None)
-    )
+    query = select(API_KEYS).where(API_KEYS.c.revoked_us.is_(None))
     with engine.connect() as connection:
         return {
-            key_id: _Known(
-                secret_hash,
-                Caller(key_id, name, frozenset(Scope(word) for word in scopes.split())),
+            key.key_id: _Known(
+                key.secret_hash,
+                Caller(key.key_id, key.name, frozenset(Scope(word) for word in key.scopes.split())),
             )
-            for key_id, name, scopes, secret_hash in connection.execute(query)
+            for key in connection.execute(query)
         }
 
 

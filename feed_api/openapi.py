@@ -11,17 +11,13 @@ VERSION: Final = "1"
 
 _EVERY: Final = (400, 401, 403, 500, 503)
 _WITH_BODY: Final = (413, 415)
-_POST: Final = (409, 422)
+_OF_METHOD: Final[Mapping[str, tuple[int, ...]]] = {"post": (409, 422), "delete": (404,)}
 _MORE: Final[Mapping[str, tuple[int, ...]]] = {
     "read_feed": (410,),
     "explain_post": (404,),
     "preview_control": (404,),
-    "delete_post": (404,),
-    "delete_person": (404,),
     "put_follow": (422,),
-    "delete_follow": (404,),
     "put_block": (422,),
-    "delete_block": (404,),
 }
 """Problems of an operation beside those of its kind."""
 
@@ -38,29 +34,29 @@ _IDEMPOTENCY_KEY: Final[Mapping[str, Any]] = {
     "schema": {"type": "string", "maxLength": 255},
     "description": "The same key and body again: the stored answer, for 24 hours.",
 }
-_PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
-    "title": "Problem",
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "instance", "request_id", "errors"],
-    "properties": {
+
+
+def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe an object that has all of these properties and no others."""
+    return {
+        "type": "object",
+        "required": list(properties),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+_PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {"title": "Problem"} | _closed(
+    {
         "type": {"type": "string", "enum": sorted(PROBLEM_TYPES)},
         "title": _STRING,
         "status": {"type": "integer"},
         "detail": _STRING,
         "instance": _STRING,
         "request_id": _STRING,
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "message"],
-                "properties": {"field": _STRING, "message": _STRING},
-                "additionalProperties": False,
-            },
-        },
-    },
-    "additionalProperties": False,
-}
+        "errors": {"type": "array", "items": _closed({"field": _STRING, "message": _STRING})},
+    }
+)
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
@@ -89,8 +85,8 @@ def _complete(method: str, operation: dict[str, Any]) -> None:
     if name in REQUIRED_SCOPE:
         operation["security"] = [{"ApiKey": [REQUIRED_SCOPE[name].value]}]
         of_body = _WITH_BODY if "requestBody" in operation else ()
-        of_method = _POST if method == "post" else ()
-        for status in sorted({*_EVERY, *of_body, *of_method, *_MORE.get(name, ())}):
+        problems = {*_EVERY, *of_body, *_OF_METHOD.get(method, ()), *_MORE.get(name, ())}
+        for status in sorted(problems):
             answers[str(status)] = {"$ref": f"#/components/responses/{status}"}
     else:
         operation["security"] = []

@@ -9,20 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from contracts import errors as shared
 from contracts.errors import (
-    BundleMismatch,
     Conflict,
-    CursorExpired,
-    CursorInvalid,
-    Forbidden,
     HeadwaterError,
     InvalidInput,
-    LeakageError,
     NotFound,
-    PipelineError,
-    SchemaMismatch,
-    TooManyRequests,
-    Unauthorized,
     Unavailable,
     Unprocessable,
 )
@@ -60,15 +52,17 @@ class Overloaded(Unavailable):
     type, title = "overloaded", "Too many requests wait"
 
 
-_ERRORS: Final[tuple[type[HeadwaterError], ...]] = (
-    HeadwaterError, InvalidInput, MalformedBody, SchemaMismatch, CursorInvalid, Unauthorized,
-    Forbidden, NotFound, MethodNotAllowed, Conflict, RequestInFlight, CursorExpired, TooLarge,
-    UnsupportedMediaType, Unprocessable, KeyReused, TooManyRequests, PipelineError, BundleMismatch,
-    LeakageError, Unavailable, Overloaded,
+_OF_HTTP: Final = (
+    MalformedBody, MethodNotAllowed, TooLarge, UnsupportedMediaType, KeyReused, RequestInFlight,
+    Overloaded,
 )  # fmt: skip
 
-PROBLEM_TYPES: Final[Mapping[str, type[HeadwaterError]]] = {e.type: e for e in _ERRORS}
-"""The closed list: the word in `type` -> the error that it stands for."""
+PROBLEM_TYPES: Final[Mapping[str, type[HeadwaterError]]] = {
+    error.type: error
+    for error in (*vars(shared).values(), *_OF_HTTP)
+    if isinstance(error, type) and issubclass(error, HeadwaterError)
+}
+"""The closed list: the word in `type` -> the error of `contracts.errors` or of HTTP."""
 
 _BY_STATUS: Final[Mapping[int, tuple[type[HeadwaterError], str]]] = {
     400: (MalformedBody, "the body could not be read as JSON"),
@@ -79,9 +73,7 @@ _BY_STATUS: Final[Mapping[int, tuple[type[HeadwaterError], str]]] = {
 
 _HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
     401: {"WWW-Authenticate": 'Bearer realm="headwater"'},
-    409: {"Retry-After": "1"},
-    429: {"Retry-After": "1"},
-    503: {"Retry-After": "1"},
+    **{status: {"Retry-After": "1"} for status in (409, 429, 503)},
 }
 
 
@@ -123,10 +115,7 @@ async def handle_error(request: Request, error: Exception) -> Response:
         return _validation_response(request, error)
     if isinstance(error, HTTPException):
         kind, detail = _BY_STATUS.get(error.status_code, (HeadwaterError, str(error.detail)))
-        allow = (error.headers or {}).get("Allow")
-        return problem_response(
-            kind(detail), request, headers={"Allow": allow} if allow is not None else None
-        )
+        return problem_response(kind(detail), request, headers=error.headers)
     if isinstance(error, HeadwaterError):
         request.state.failure = error
         return problem_response(error, request)

@@ -9,7 +9,6 @@ from starlette.types import ASGIApp
 
 from feed_api.logs import configure_logs
 from feed_api.signals import signals_lead_to
-from feed_api.state import ApiState
 
 GRACE_SECONDS: Final = 10
 
@@ -20,8 +19,7 @@ def run_server(app: FastAPI, host: str, port: int) -> None:
     Call it in the main thread.
     """
     config = server_config(app, GRACE_SECONDS, host=host, port=port)
-    state: ApiState = app.state.api
-    configure_logs(state.settings.log_level)
+    configure_logs(app.state.api.settings.log_level)
     # uvicorn sends itself the signal again once it has stopped, which would end the process before
     # the caller has closed feeds and workspace; meanwhile its own handlers are in force.
     with signals_lead_to(lambda *_: None, signal.SIGINT, signal.SIGTERM):

@@ -174,8 +174,7 @@ def _end_with_parent() -> None:
 
 def bind_public(host: str, port: int) -> socket.socket:
     """Take the public address; the workers listen on it when they are ready."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -5,7 +5,6 @@ clients of other services. A healthy call costs one attribute check: the library
 once something has failed. Its clock is the monotonic one, and no replayed number depends on it.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -54,12 +53,8 @@ class Breaker:
 class Breakers(dict[str, Breaker]):
     """A breaker a name, made when it is first asked for."""
 
-    def __init__(self, make: Callable[[str], Breaker] = Breaker) -> None:
-        super().__init__()
-        self._make = make
-
     def __missing__(self, name: str) -> Breaker:
-        made = self[name] = self._make(name)
+        made = self[name] = Breaker(name)
         return made
 
     @property

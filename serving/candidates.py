@@ -1,35 +1,15 @@
 """The columnar candidate table: a row a post, a NumPy column a fact."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import PipelineError
+from serving.columns import SLOT, SOURCES
 
 Column = NDArray[Any]
-
-SLOT: Final = "slot"  # int64: row of the post in the feature cache's post table
-SOURCES: Final = "sources"  # int32: bit mask of SourceName
-POST_ID: Final = "post_id"  # int64
-AUTHOR: Final = "author_slot"  # int64, -1 where the post has no author
-CREATED: Final = "created_us"  # int64
-DELETED: Final = "deleted"  # bool
-TOPIC: Final = "topic"  # int32: first topic's slot, -1 where it has none
-LANGUAGE: Final = "language"  # int16 code, -1 unknown
-IN_NETWORK: Final = "in_network"  # bool: the viewer follows the author
-IMPRESSIONS: Final = "impressions"  # float32: impressions ever
-POSITIVES: Final = "positives"  # float32: clicks and likes ever
-AUTHOR_SHOWN: Final = "author_shown"  # float16: decayed impressions of the author by the viewer
-TOPIC_SHOWN: Final = "topic_shown"  # float16: the same of the first topic
-CONTROL: Final = "control"  # int8: 1 where the viewer asked for more, -1 for fewer
-FAMILY: Final = "family"  # float16 [n, 3]: normalised family scores, NaN where none
-FEATURES: Final = "features"  # float16 [n, F], as scored
-PROBABILITIES: Final = "probabilities"  # float32 [n, actions]
-
-RETRIEVED: Final = frozenset({SLOT, SOURCES})
-"""The columns that every candidate table has from the start."""
 
 
 class Candidates:
@@ -40,8 +20,7 @@ class Candidates:
     def __init__(self, columns: Mapping[str, Column]) -> None:
         sizes = {name: len(column) for name, column in columns.items()}
         if len(set(sizes.values())) > 1:
-            msg = f"candidate columns differ in length: {sizes}"
-            raise PipelineError(msg)
+            raise PipelineError(f"candidate columns differ in length: {sizes}")
         self._columns = dict(columns)
         self.size = next(iter(sizes.values()), 0)
 
@@ -54,17 +33,11 @@ class Candidates:
     def __contains__(self, name: object) -> bool:
         return name in self._columns
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of the columns that are there."""
-        return frozenset(self._columns)
-
     def with_columns(self, added: Mapping[str, Column]) -> "Candidates":
         """Add columns; PipelineError where one has another length or is there already."""
         twice = self._columns.keys() & added.keys()
         if twice:
-            msg = f"columns written twice: {sorted(twice)}"
-            raise PipelineError(msg)
+            raise PipelineError(f"columns written twice: {sorted(twice)}")
         return Candidates({**self._columns, **added})
 
     def take(self, rows: Column) -> "Candidates":
@@ -105,5 +78,4 @@ def members(values: Column, of: Column) -> NDArray[np.bool_]:
     table = np.zeros(int(max(values.max(), of.max())) + 2, dtype=bool)
     table[of] = True
     table[-1] = False  # where -1 looks
-    found: NDArray[np.bool_] = table[values]
-    return found
+    return table[values]

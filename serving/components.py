@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
-from typing import NamedTuple, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,9 @@ class Deadlines:
         )
 
 
+NO_DEADLINES: Final = Deadlines()
+
+
 class Component(Protocol):
     """What every stage says of itself."""
 
@@ -69,14 +72,18 @@ class Source(Component, Protocol):
 
     def find(self, context: QueryContext, limit: int) -> NDArray[np.int64]:
         """Give up to `limit` post slots, best first, without duplicates."""
-        ...
 
 
-class Hydrator(Component, Protocol):
-    """Same rows, same order, more columns."""
+class Reader(Component, Protocol):
+    """A stage over the candidate table."""
 
     @property
     def reads(self) -> frozenset[str]: ...
+
+
+class Hydrator(Reader, Protocol):
+    """Same rows, same order, more columns."""
+
     @property
     def writes(self) -> frozenset[str]: ...
 
@@ -84,20 +91,16 @@ class Hydrator(Component, Protocol):
 
     def neutral(self, rows: int) -> dict[str, Column] | None:
         """Give columns to go on with when it failed; None where there is no going on."""
-        ...
 
 
-class Filter(Component, Protocol):
+class Filter(Reader, Protocol):
     """Keeps rows or removes them, with one reason."""
 
-    @property
-    def reads(self) -> frozenset[str]: ...
     @property
     def removal(self) -> RemovalReason: ...
 
     def keep(self, context: QueryContext, candidates: Candidates) -> NDArray[np.bool_]:
         """Give a mask [n], True for rows that stay."""
-        ...
 
 
 class Scored(NamedTuple):
@@ -107,15 +110,11 @@ class Scored(NamedTuple):
     ledger: Ledger
 
 
-class Scorer(Component, Protocol):
+class Scorer(Reader, Protocol):
     """Candidates to values; the first scorer that answers writes its columns."""
-
-    @property
-    def reads(self) -> frozenset[str]: ...
 
     def level(self, policy: Policy) -> DegradeLevel | None:
         """Give the best level that a feed ordered by this scorer can claim; None: not for it."""
-        ...
 
     def score(self, context: QueryContext, candidates: Candidates) -> Scored: ...
 
@@ -135,11 +134,8 @@ class Selected(NamedTuple):
     """The slate as rows of the pool, with propensities."""
 
 
-class Selector(Component, Protocol):
+class Selector(Reader, Protocol):
     """Candidates and values to an order."""
-
-    @property
-    def reads(self) -> frozenset[str]: ...
 
     def select(
         self, context: QueryContext, candidates: Candidates, values: NDArray[np.float64]

@@ -15,7 +15,7 @@ from serving.components import Fault, OnError
 from serving.pipeline import StageRunner
 from serving.runtime import Runtime
 from serving.snapshots import Snapshot, SnapshotCache
-from serving.stages.filters import AccessRule
+from serving.stages.filters import AccessRule, still_visible
 from serving.stages.sources import newest_of
 from serving.trace import Trace
 
@@ -35,8 +35,8 @@ class Rung:
     """One rung of the ladder, run like any component: a rung that fails is stepped over."""
 
     name: str
-    find: Callable[[FeedQuery, int], Snapshot | None]
-    """Query and the viewer's slot to a feed of posts that this viewer may see; None: has none."""
+    find: Callable[[FeedQuery], Snapshot | None]
+    """Query to a feed of posts that its viewer may see; None: has none."""
     fault: Fault = _STEP_OVER
 
 
@@ -60,24 +60,22 @@ class FallbackLadder:
     ) -> Snapshot:
         """Give the best rung that has visible posts; without posts only where none has any."""
         trace = Trace(reasons=list(reasons))
-        viewer = self._runtime.cache.people.index.slot_of(query.viewer_id)
         for rung in self._rungs:
-            found = self._runner.guard(rung, trace, rung.find, query, viewer)
+            found = self._runner.guard(rung, trace, rung.find, query)
             if found is not None and len(found.post_ids):
                 break
         else:
             found = self._snapshot(query, _NONE, DegradeLevel.TRENDING, ReasonCode.TRENDING)
         return replace(found, degrade_reasons=tuple(trace.reasons), policy_hash=policy_hash)
 
-    def _cached(self, query: FeedQuery, viewer: int) -> Snapshot | None:
+    def _cached(self, query: FeedQuery) -> Snapshot | None:
         last = self._snapshots.latest(query.viewer_id)
         if last is None or last.level not in _SERVABLE:
             return None
         if query.now_us - last.now_us >= _FRESH_ENOUGH_US:
             return None
         slots = self._runtime.cache.posts.slots_of(last.post_ids)
-        keep = np.flatnonzero(slots >= 0)
-        keep = keep[self._visible(query, viewer, slots[keep])]
+        keep = np.flatnonzero(self._visible(query, slots))
         return replace(
             last,
             feed_id=query.feed_id,
@@ -89,34 +87,28 @@ class FallbackLadder:
             level=DegradeLevel.CACHED,
         )
 
-    def _following(self, query: FeedQuery, viewer: int) -> Snapshot:
+    def _following(self, query: FeedQuery) -> Snapshot:
+        viewer = self._runtime.cache.people.index.slot_of(query.viewer_id)
         followees = self._runtime.cache.graph.followees(viewer).astype(np.int64)
         slots = newest_of(self._runtime, followees, _POOL)
-        slots = slots[self._visible(query, viewer, slots)]
+        slots = slots[self._visible(query, slots)]
         return self._snapshot(query, slots, DegradeLevel.FOLLOWING, ReasonCode.FOLLOWING)
 
-    def _trending(self, query: FeedQuery, viewer: int) -> Snapshot:
+    def _trending(self, query: FeedQuery) -> Snapshot:
         slots = self._runtime.trending.top(query.now_us, _POOL)
-        slots = slots[self._visible(query, viewer, slots)]
+        slots = slots[self._visible(query, slots)]
         return self._snapshot(query, slots, DegradeLevel.TRENDING, ReasonCode.TRENDING)
 
-    def _newest(self, query: FeedQuery, viewer: int) -> Snapshot:
+    def _newest(self, query: FeedQuery) -> Snapshot:
         """Look at every post there is: slow, and asked only where all of the above has nothing."""
         posts = self._runtime.cache.posts
         slots = np.arange(len(posts), dtype=np.int64)
-        slots = slots[self._visible(query, viewer, slots)]
+        slots = slots[self._visible(query, slots)]
         slots = slots[np.lexsort((slots, -posts.created_us[slots]))]
         return self._snapshot(query, slots, DegradeLevel.TRENDING, ReasonCode.NEW_POST)
 
-    def _visible(self, query: FeedQuery, viewer: int, slots: Slots) -> NDArray[np.bool_]:
-        posts, graph = self._runtime.cache.posts, self._runtime.cache.graph
-        authors = posts.author_slot[slots].astype(np.int64)
-        banned = np.concatenate(
-            [graph.blocked(viewer), graph.blocked_by(viewer), graph.muted(viewer)]
-        )
-        allowed = self._access.visible(query.viewer_id, posts.post_id[slots], authors)
-        visible: NDArray[np.bool_] = ~posts.deleted[slots] & ~np.isin(authors, banned) & allowed
-        return visible
+    def _visible(self, query: FeedQuery, slots: Slots) -> NDArray[np.bool_]:
+        return still_visible(self._runtime.cache, self._access, query.viewer_id, slots)
 
     def _snapshot(
         self, query: FeedQuery, slots: Slots, level: DegradeLevel, reason: ReasonCode

@@ -73,13 +73,10 @@ class LogFollower:
                 self._moved.wait(left)
         return True
 
-    def catch_up(self) -> int:
-        """Apply everything that is in the log now; give the number of events."""
-        total = 0
+    def catch_up(self) -> None:
+        """Apply everything that is in the log now."""
         while (batch := self._log.tail(self._applied, _BATCH)).num_rows:
             self._take(batch)
-            total += batch.num_rows
-        return total
 
     def _take(self, batch: pa.Table) -> None:
         self._apply(batch)

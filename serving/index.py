@@ -23,26 +23,19 @@ class VectorTable:
         self._rows[: self.size] = vectors
 
     @property
-    def dimension(self) -> int:
-        """Length of a vector."""
-        return int(self._rows.shape[1])
-
-    @property
     def rows(self) -> Vectors:
         """All vectors, [size, d]; NaN rows where a post has none."""
         return self._rows[: self.size]
 
-    def append(self, vectors: Vectors) -> NDArray[np.int64]:
-        """Add vectors [m, d]; give their rows."""
+    def append(self, vectors: Vectors) -> None:
+        """Add vectors [m, d] in the rows that follow."""
         need = self.size + len(vectors)
         if need > len(self._rows):
-            grown = np.empty((self._room(need), self.dimension), dtype=np.float32)
+            grown = np.empty((self._room(need), vectors.shape[1]), dtype=np.float32)
             grown[: self.size] = self._rows[: self.size]
             self._rows = grown
         self._rows[self.size : need] = vectors
-        rows = np.arange(self.size, need, dtype=np.int64)
         self.size = need
-        return rows
 
     @staticmethod
     def _room(size: int) -> int:

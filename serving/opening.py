@@ -47,7 +47,6 @@ def open_service(
         champion=champion,
         records=RecordStore(records_folder),
         policies=PolicyShelf(records_folder / "policies", champion.policy),
-        writes_log=workspace.writable,
     )
     _give_back_memory()
     service = FeedService(parts, settings)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,17 @@ from contracts.policy import Policy
 from contracts.query import FeedQuery
 from contracts.value import Ledger
 from serving.breakers import Breakers
-from serving.candidates import POST_ID, RETRIEVED, Candidates, merge
+from serving.candidates import Candidates, merge
+from serving.columns import POST_ID, RETRIEVED
 from serving.components import (
+    NO_DEADLINES,
     Component,
     Deadlines,
     Fault,
     Filter,
     Hydrator,
     OnError,
+    Reader,
     Scorer,
     Selected,
     Selector,
@@ -33,7 +36,7 @@ from serving.stages.query_hydrators import FamilyHydrator, ViewerHydrator
 from serving.trace import Trace
 
 T = TypeVar("T")
-P = ParamSpec("P")
+Arguments = TypeVarTuple("Arguments")
 
 _RANK_BY: Final = 0.6
 """Share of the feed's budget that may be spent when a scorer starts that another can replace."""
@@ -91,24 +94,20 @@ class Stages:
     def __post_init__(self) -> None:
         written = set(RETRIEVED)
         for hydrator in self.hydrators:
-            _check_reads(hydrator.name, hydrator.reads, written)
+            _check_reads(hydrator, written)
             twice = hydrator.writes & written
             if twice:
                 msg = f"{hydrator.name} writes {sorted(twice)}, which another component writes"
                 raise PipelineError(msg)
             written |= hydrator.writes
-        for rule in self.filters:
-            _check_reads(rule.name, rule.reads, written)
-        for scorer in self.scorers:
-            _check_reads(scorer.name, scorer.reads, written)
-        _check_reads("selector", self.selector.reads, written)
+        for reader in (*self.filters, *self.scorers, self.selector):
+            _check_reads(reader, written)
 
 
-def _check_reads(name: str, reads: frozenset[str], written: set[str]) -> None:
-    missing = reads - written
+def _check_reads(reader: Reader, written: set[str]) -> None:
+    missing = sorted(reader.reads - written)
     if missing:
-        msg = f"{name} reads {sorted(missing)}, which no component before it writes"
-        raise PipelineError(msg)
+        raise PipelineError(f"{reader.name} reads {missing}, which no component before it writes")
 
 
 class StageRunner:
@@ -119,22 +118,18 @@ class StageRunner:
     """
 
     def __init__(
-        self, deadlines: Deadlines | None = None, scorers: Sequence[Component] = ()
+        self, deadlines: Deadlines = NO_DEADLINES, scorers: Sequence[Component] = ()
     ) -> None:
-        deadlines = deadlines or Deadlines()
         self.breakers = Breakers()
-        self._feed_ns = deadlines.feed_ms * 1e6
-        self._component_ns = deadlines.component_ms * 1e6
-        self._scorer_ns = deadlines.scorer_ms * 1e6
+        self._deadlines = deadlines
         self._scorers = frozenset(scorer.name for scorer in scorers)
 
     def guard(
         self,
         component: Component,
         trace: Trace,
-        call: Callable[P, T],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        call: Callable[[*Arguments], T],
+        *arguments: *Arguments,
     ) -> T | None:
         """Run a component; None, or StageFailed, where it failed or is left alone."""
         breaker = self.breakers[component.name]
@@ -146,7 +141,7 @@ class StageRunner:
             return None
         started = perf_counter_ns()
         try:
-            answer = call(*args, **kwargs)
+            answer = call(*arguments)
         except Exception as error:
             breaker.failed()
             trace.failures.append(f"{component.name}: {type(error).__name__}: {error}")
@@ -154,10 +149,10 @@ class StageRunner:
             if fault.on_error is OnError.FAIL:
                 raise StageFailed(component.name, fault.reason, trace) from error
             return None
-        taken = perf_counter_ns() - started
-        if taken > self._limit_ns(component):
+        taken_ms = (perf_counter_ns() - started) / 1e6
+        if taken_ms > self._limit_ms(component):
             breaker.failed()
-            trace.failures.append(f"{component.name}: took {taken / 1e6:.0f} ms")
+            trace.failures.append(f"{component.name}: took {taken_ms:.0f} ms")
             trace.note(DegradeReason.COMPONENT_SLOW)
         elif not breaker.calm:
             breaker.succeeded()
@@ -167,32 +162,28 @@ class StageRunner:
         self,
         component: Component,
         trace: Trace,
-        call: Callable[P, T],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        call: Callable[[*Arguments], T],
+        *arguments: *Arguments,
     ) -> T:
         """Run a component that cannot be done without, whatever it declares."""
-        answer = self.guard(component, trace, call, *args, **kwargs)
+        answer = self.guard(component, trace, call, *arguments)
         if answer is None:
             raise StageFailed(component.name, component.fault.reason, trace)
         return answer
 
-    def _limit_ns(self, component: Component) -> float:
+    def _limit_ms(self, component: Component) -> float:
         if component.fault.on_error is OnError.FAIL:
-            return self._feed_ns
-        return self._scorer_ns if component.name in self._scorers else self._component_ns
+            return self._deadlines.feed_ms
+        scores = component.name in self._scorers
+        return self._deadlines.scorer_ms if scores else self._deadlines.component_ms
 
 
 class FeedPipeline:
     """Runs the stages of a feed under deadlines; its sources have one together, a soft one."""
 
     def __init__(
-        self,
-        stages: Stages,
-        source_deadline_ms: float = 40.0,
-        deadlines: Deadlines | None = None,
+        self, stages: Stages, source_deadline_ms: float = 40.0, deadlines: Deadlines = NO_DEADLINES
     ) -> None:
-        deadlines = deadlines or Deadlines()
         self._stages = stages
         self._deadline_ns = source_deadline_ms * 1e6
         self._budget_ns = deadlines.feed_ms * 1e6

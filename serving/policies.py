@@ -1,10 +1,10 @@
 """Policies that feeds were ranked with, kept by hash so that records can be read for ever."""
 
-from os import getpid
 from pathlib import Path
 
 from contracts.errors import NotFound
 from contracts.policy import Policy
+from features.storage import write_durably
 
 
 class PolicyShelf:
@@ -23,9 +23,7 @@ class PolicyShelf:
         self._known[policy.hash] = policy
         path = self._folder / f"{policy.hash}.json"
         if not path.exists():  # whole or not at all: several processes may write it
-            staging = path.with_suffix(f".{getpid()}.new")
-            staging.write_bytes(policy.canonical())
-            staging.replace(path)
+            write_durably(path, policy.canonical())
 
     def hash_of(self, policy: Policy) -> str:
         """Give a policy's hash without computing it anew for each feed."""
@@ -38,7 +36,6 @@ class PolicyShelf:
         if policy_hash not in self._known:
             path = self._folder / f"{policy_hash}.json"
             if not path.exists():
-                msg = f"policy {policy_hash} is not on the shelf"
-                raise NotFound(msg)
+                raise NotFound(f"policy {policy_hash} is not on the shelf")
             self._known[policy_hash] = Policy.model_validate_json(path.read_bytes())
         return self._known[policy_hash]

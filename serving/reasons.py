@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from contracts.degrade import SourceName
 from contracts.feed import ReasonCode
-from serving.candidates import AUTHOR, IN_NETWORK, SLOT, SOURCES, TOPIC, Candidates
+from serving.candidates import Candidates
+from serving.columns import AUTHOR, IN_NETWORK, SLOT, SOURCES, TOPIC
 
 Rows = NDArray[np.int64]
 

@@ -29,7 +29,8 @@ from contracts.settings import Settings
 from features.event_arrays import int_column
 from features.workspace import Workspace
 from serving.bundles import BundleWatcher
-from serving.candidates import POST_ID, SLOT, SOURCES, Candidates
+from serving.candidates import Candidates
+from serving.columns import POST_ID, SLOT, SOURCES
 from serving.fallback import FallbackLadder
 from serving.follower import LogFollower
 from serving.lineup import Lineup, Ranking, RankingBuilder
@@ -50,6 +51,7 @@ from serving.records.keeping import RecordKeeper
 from serving.records.writer import RecordStore
 from serving.runtime import Runtime
 from serving.snapshots import Snapshot, SnapshotCache
+from serving.stages.filters import still_visible
 from serving.watching.funnel import Funnel
 from serving.watching.shadow import Shadow
 
@@ -67,8 +69,6 @@ class Parts:
     champion: Ranking
     records: RecordStore
     policies: PolicyShelf
-    writes_log: bool
-    """This process may write to the workspace, so it also compacts the log."""
 
 
 class FeedService:
@@ -94,17 +94,16 @@ class FeedService:
         self._lock = RLock()
         self._log_lock = Lock()
         self._lineup = Lineup(parts.champion)
-        reports = workspace.home / "bundles" if parts.writes_log else None
+        reports = workspace.home / "bundles" if workspace.writable else None
         self._shadow = Shadow(parts.builder, self._log_lock, reports)
         self._funnel = Funnel(parts.builder, workspace.log, self._log_lock)
         self._bundles = BundleWatcher(
             workspace, parts.builder, self._lineup, self._log_lock, self._change_over
         )
         self._follower = LogFollower(
-            workspace.log, self._cache.applied_seq, self._apply, compacts=parts.writes_log
+            workspace.log, self._cache.applied_seq, self._apply, compacts=workspace.writable
         )
         self._keeper = RecordKeeper(parts.records, workspace.log, settings.record_days, self._clock)
-        self._keeps_records = parts.writes_log
         self._yield: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -114,7 +113,7 @@ class FeedService:
         self._shadow.start()
         self._funnel.start()
         self._follower.start()
-        if self._keeps_records:
+        if self._workspace.writable:
             self._keeper.start()
 
     def open(self, query: FeedQuery) -> FeedPage:
@@ -140,7 +139,9 @@ class FeedService:
         snapshot = self._snapshots.get(feed_id)
         if snapshot is None:
             record = self._records.find(feed_id)
-            snapshot = self._remembered(record) if record else None
+            if record is not None:
+                policy = self._policies.by_hash(record["policy_hash"])
+                snapshot = snapshot_from_record(record, policy)
         if snapshot is None or snapshot.viewer_id != viewer_id:
             raise CursorExpired("this feed is not kept any more", hint="ask for a new feed")
         if self._clock.now_us() - snapshot.now_us > self._keep_us:
@@ -197,8 +198,7 @@ class FeedService:
         if record is None or slot < 0:
             raise NotFound("there is no recorded feed of this viewer, or no such post")
         policy = self._policies.by_hash(record["policy_hash"])
-        key = wished_key(self._cache, wish, slot)
-        return preview_of(record, policy, wish, key)
+        return preview_of(record, policy, wish, wished_key(self._cache, wish, slot))
 
     def _record(self, feed_id: int) -> dict[str, Any] | None:
         """Find a record, waiting once for what is queued."""
@@ -259,9 +259,6 @@ class FeedService:
         now_us, log_seq = self._clock.now_us(), self._cache.applied_seq
         self._records.put_page(partial(page_record, page, offset, now_us, log_seq))
 
-    def _remembered(self, record: Mapping[str, Any]) -> Snapshot:
-        return snapshot_from_record(record, self._policies.by_hash(record["policy_hash"]))
-
     def _change_over(self, lineup: Lineup) -> None:
         """Serve another lineup from now on; called under the log lock."""
         for ranking in lineup.rankings.values():
@@ -300,7 +297,7 @@ class FeedService:
         stop = min(offset + limit, len(snapshot.post_ids))
         ids = snapshot.post_ids[offset:stop]
         slots = self._cache.posts.slots_of(ids)
-        visible = self._still_visible(snapshot.viewer_id, ids, slots)
+        visible = still_visible(self._cache, self._access, snapshot.viewer_id, slots)
         self._served.add(snapshot.viewer_id, snapshot.now_us, slots[visible])
         items = tuple(
             FeedItem(
@@ -319,26 +316,6 @@ class FeedService:
             snapshot.followed_share, int((~visible).sum()),
         )  # fmt: skip
 
-    def _still_visible(
-        self, viewer_id: int, ids: NDArray[np.int64], slots: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        if not len(ids):
-            return np.empty(0, dtype=bool)
-        cache = self._cache
-        known = slots >= 0
-        rows = np.where(known, slots, 0)
-        authors = cache.posts.author_slot[rows].astype(np.int64)
-        viewer = cache.people.index.slot_of(viewer_id)
-        graph = cache.graph
-        banned = np.concatenate(
-            [graph.blocked(viewer), graph.blocked_by(viewer), graph.muted(viewer)]
-        )
-        allowed = self._access.visible(viewer_id, ids, authors)
-        visible: NDArray[np.bool_] = (
-            known & ~cache.posts.deleted[rows] & ~np.isin(authors, banned) & allowed
-        )
-        return visible
-
     def _apply(self, events: pa.Table) -> None:
         types = events.column("type").to_numpy()
         created = np.isin(types, _NEW_POST_TYPES)
@@ -348,8 +325,7 @@ class FeedService:
                 ids = np.unique(int_column(events, "post_id")[created])
                 for ranking in self._lineup.rankings.values():
                     rows = ranking.runtime.rows_of(self._cache.posts.slots_of(ids))
-                    new = self._workspace.catalog.posts_by_id(ids[rows < 0])
-                    ranking.runtime.add_posts(new)
+                    ranking.runtime.add_posts(self._workspace.catalog.posts_by_id(ids[rows < 0]))
         self._funnel.observe(events)
         if (types == EventType.PERSON_ERASED).any():
             self._keeper.wake()

@@ -69,8 +69,7 @@ class ServedLog:
 
     def add(self, viewer_id: int, now_us: int, slots: NDArray[np.int64]) -> None:
         """Note a page that was served."""
-        pages = self._served.setdefault(viewer_id, deque(maxlen=self._pages))
-        pages.append((now_us, slots))
+        self._served.setdefault(viewer_id, deque(maxlen=self._pages)).append((now_us, slots))
         self._served.move_to_end(viewer_id)
         if len(self._served) > self._viewers:
             self._served.popitem(last=False)

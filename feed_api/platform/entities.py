@@ -8,16 +8,9 @@ from contracts.clock import to_us
 from contracts.errors import InvalidInput, Unprocessable
 from contracts.events import EventType
 from contracts.ids import UNKNOWN_ID, Namespace
+from feed_api.platform import queries
 from feed_api.platform.events import MAX_AHEAD_US
-from feed_api.platform.queries import (
-    StoredPerson,
-    StoredPost,
-    interned,
-    known_id,
-    nothing_here,
-    stored_person,
-    stored_post,
-)
+from feed_api.platform.queries import StoredPerson, StoredPost
 from feed_api.platform.rows import EVENT_OF, edge_changes, own_event, person_table, post_table
 from feed_api.platform.schemas import Moment, PersonIn, PostIn
 from feed_api.state import ApiState
@@ -34,14 +27,15 @@ class Written(NamedTuple):
 def put_post(api: ApiState, external: str, wanted: PostIn, now_us: int) -> Written:
     """Make a post what it should be; one that is so already stays untouched."""
     given_us = _given_us(wanted.created, now_us)
-    (post_id,) = interned(api.workspace, Namespace.POST, [external])
+    (post_id,) = queries.interned(api.workspace, Namespace.POST, [external])
     author = [] if wanted.author is None else [wanted.author]
-    before = stored_post(api.workspace, post_id)
+    topics = queries.interned(api.workspace, Namespace.TOPIC, wanted.topics)
+    before = queries.stored_post(api.workspace, post_id)
     kept_us = now_us if before is None else before.created_us
     post = StoredPost(
-        author_id=next(iter(interned(api.workspace, Namespace.PERSON, author)), None),
+        author_id=next(iter(queries.interned(api.workspace, Namespace.PERSON, author)), None),
         text=wanted.text,
-        topics=tuple(dict.fromkeys(interned(api.workspace, Namespace.TOPIC, wanted.topics))),
+        topics=tuple(dict.fromkeys(topics)),
         language=wanted.language,
         created_us=kept_us if given_us is None else given_us,
         deleted=False,
@@ -58,23 +52,22 @@ def put_post(api: ApiState, external: str, wanted: PostIn, now_us: int) -> Writt
 
 def delete_post(api: ApiState, external: str, now_us: int) -> Written:
     """Take a post out of all feeds; NotFound where there never was one."""
-    post_id = known_id(api.workspace, Namespace.POST, external)
-    before = stored_post(api.workspace, post_id)
+    post_id = queries.known_id(api.workspace, Namespace.POST, external)
+    before = queries.stored_post(api.workspace, post_id)
     if before is None:
-        raise nothing_here()
+        raise queries.nothing_here()
     if before.deleted:
         return _untouched(api)
     viewer_id = UNKNOWN_ID if before.author_id is None else before.author_id
     event = own_event(EventType.POST_DELETED, viewer_id, now_us, post=post_id)
-    appended = api.workspace.write(event, deleted_posts=[post_id])
-    return Written(False, appended.last_seq)
+    return Written(False, api.workspace.write(event, deleted_posts=[post_id]).last_seq)
 
 
 def put_person(api: ApiState, external: str, wanted: PersonIn, now_us: int) -> Written:
     """Make what is said about a person what it should be."""
     given_us = _given_us(wanted.created, now_us)
-    (person_id,) = interned(api.workspace, Namespace.PERSON, [external])
-    before = stored_person(api.workspace, person_id)
+    (person_id,) = queries.interned(api.workspace, Namespace.PERSON, [external])
+    before = queries.stored_person(api.workspace, person_id)
     kept_us = None if before is None else before.created_us
     attributes = orjson.dumps(wanted.attributes, option=orjson.OPT_SORT_KEYS).decode()
     person = StoredPerson(
@@ -91,24 +84,22 @@ def put_person(api: ApiState, external: str, wanted: PersonIn, now_us: int) -> W
 
 def delete_person(api: ApiState, external: str, now_us: int) -> Written:
     """Erase what is said about a person, with follows and blocks; NotFound for a stranger."""
-    person_id = known_id(api.workspace, Namespace.PERSON, external)
+    person_id = queries.known_id(api.workspace, Namespace.PERSON, external)
     event = own_event(EventType.PERSON_ERASED, person_id, now_us)
-    appended = api.workspace.write(event, erased_people=[person_id])
-    return Written(False, appended.last_seq)
+    return Written(False, api.workspace.write(event, erased_people=[person_id]).last_seq)
 
 
 def put_edge(api: ApiState, pair: tuple[str, str], kind: str, now_us: int) -> Written:
     """Let one person follow, block or mute another; people who are new get an id."""
     if pair[0] == pair[1]:
-        msg = f"nobody can {kind} themselves"
-        raise Unprocessable(msg)
-    source, target = interned(api.workspace, Namespace.PERSON, pair)
+        raise Unprocessable(f"nobody can {kind} themselves")
+    source, target = queries.interned(api.workspace, Namespace.PERSON, pair)
     return _write_edge(api, (source, target, kind), now_us, holds=True)
 
 
 def delete_edge(api: ApiState, pair: tuple[str, str], kind: str, now_us: int) -> Written:
     """End a follow, block or mute; NotFound where one of the two is a stranger."""
-    source, target = (known_id(api.workspace, Namespace.PERSON, p) for p in pair)
+    source, target = (queries.known_id(api.workspace, Namespace.PERSON, p) for p in pair)
     return _write_edge(api, (source, target, kind), now_us, holds=False)
 
 
@@ -137,6 +128,5 @@ def _given_us(created: Moment | None, now_us: int) -> int | None:
         return None
     created_us = to_us(created)
     if not 0 <= created_us <= now_us + MAX_AHEAD_US:
-        msg = "created: between 1970 and 5 minutes from now"
-        raise InvalidInput(msg)
+        raise InvalidInput("created: between 1970 and 5 minutes from now")
     return min(created_us, now_us)

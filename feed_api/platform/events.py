@@ -10,16 +10,10 @@ from contracts.events import EVENT_TYPE_BY_WORD, NEEDS_POST, NEEDS_TARGET, Event
 from contracts.ids import UNKNOWN_ID, Namespace, hash63, parse_feed_id
 from features.identity import event_ids_of
 from features.workspace import EntityChanges
+from feed_api.platform import schemas
 from feed_api.platform.queries import interned
 from feed_api.platform.rows import EDGE_OF, EventRow, edge_changes, event_table
-from feed_api.platform.schemas import (
-    CLIENT_TYPES,
-    SERVER_TYPES,
-    BadRow,
-    EventIn,
-    EventsOut,
-    RejectedRow,
-)
+from feed_api.platform.schemas import CLIENT_TYPES, SERVER_TYPES, BadRow, EventIn
 from feed_api.problems import clean_text
 from feed_api.state import ApiState
 
@@ -37,7 +31,7 @@ class _Taken(NamedTuple):
 
 def add_events(
     api: ApiState, rows: Sequence[EventIn | BadRow], request_name: bytes, now_us: int
-) -> EventsOut:
+) -> schemas.EventsOut:
     """Add the rows that fit to the log, and their follows and blocks to the graph, at once.
 
     `request_name` names the request: rows without an event id and a time get ids made from it.
@@ -50,22 +44,22 @@ def add_events(
     else:
         accepted, duplicates, seq = 0, 0, api.workspace.log.last_seq
     rejected.sort(key=lambda row: row.index)
-    return EventsOut(accepted=accepted, duplicates=duplicates, rejected=rejected, seq=seq)
+    return schemas.EventsOut(accepted=accepted, duplicates=duplicates, rejected=rejected, seq=seq)
 
 
 def _sort_out(
     api: ApiState, rows: Sequence[EventIn | BadRow], now_us: int
-) -> tuple[list[_Taken], list[RejectedRow]]:
+) -> tuple[list[_Taken], list[schemas.RejectedRow]]:
     """Split a batch into rows that can be stored and rows that can not, each with its reason."""
     taken: list[_Taken] = []
-    rejected: list[RejectedRow] = []
+    rejected: list[schemas.RejectedRow] = []
     named = [row.post for row in rows if isinstance(row, EventIn) and row.post is not None]
     ids = api.workspace.ids.lookup(Namespace.POST, named).tolist()
     unknown = {post for post, number in zip(named, ids, strict=True) if number == UNKNOWN_ID}
     for index, row in enumerate(rows):
         reason = row.reason if isinstance(row, BadRow) else _fault(row, unknown, now_us)
         if reason is not None:
-            rejected.append(RejectedRow(index=index, reason=clean_text(reason, 400)))
+            rejected.append(schemas.RejectedRow(index=index, reason=clean_text(reason, 400)))
         elif isinstance(row, EventIn):
             taken.append(_Taken(index, EVENT_TYPE_BY_WORD[row.type], row))
     return taken, rejected
@@ -167,8 +161,7 @@ def _fresh_graph_events(api: ApiState, events: Sequence[EventRow]) -> list[Event
     if not rows:
         return []
     held = api.workspace.log.contains(np.array(list(rows), dtype=np.int64)).tolist()
-    fresh = [event for event, known in zip(rows.values(), held, strict=True) if not known]
-    return fresh[::-1]
+    return [event for event, known in zip(rows.values(), held, strict=True) if not known][::-1]
 
 
 def _graph_changes(events: Sequence[EventRow]) -> EntityChanges:

@@ -74,9 +74,7 @@ def stored_post(workspace: Workspace, post_id: int) -> StoredPost | None:
 def stored_person(workspace: Workspace, person_id: int) -> StoredPerson | None:
     """Read one person."""
     row = _first(workspace.catalog.people_by_id([person_id]))
-    if row is None:
-        return None
-    return StoredPerson(row["created"], row["language"], row["attributes"])
+    return None if row is None else StoredPerson(row["created"], row["language"], row["attributes"])
 
 
 def _first(table: pa.Table) -> dict[str, Any] | None:

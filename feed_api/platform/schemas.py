@@ -43,8 +43,7 @@ def _only_text(value: object) -> object:
     """Refuse numbers: whether they count seconds or milliseconds can not be seen."""
     if isinstance(value, datetime | str):
         return value
-    msg = "a time is RFC 3339 text with a zone, like 2026-11-24T10:00:00Z"
-    raise ValueError(msg)
+    raise ValueError("a time is RFC 3339 text with a zone, like 2026-11-24T10:00:00Z")
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_only_text)]

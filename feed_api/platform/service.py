@@ -127,8 +127,7 @@ def explain_post(api: ApiState, feed_text: str, post: str) -> bytes:
     except ValueError as error:
         raise nothing_here() from error
     post_id = known_id(api.workspace, Namespace.POST, post)
-    explanation = api.feeds.explain(feed_id, None, post_id)
-    return _to_json(why_of(api.workspace, explanation).body)
+    return _to_json(why_of(api.workspace, api.feeds.explain(feed_id, None, post_id)).body)
 
 
 def _feed_body(api: ApiState, page: FeedPage, cursor: str | None) -> bytes:
@@ -161,17 +160,16 @@ def _feed_body(api: ApiState, page: FeedPage, cursor: str | None) -> bytes:
 
 def _refs(api: ApiState, items: Sequence[FeedItem]) -> list[str | None]:
     """Give for each item the external id that its reason refers to, one look-up a namespace."""
-    refs: list[str | None] = [None] * len(items)
-    wanted: defaultdict[Namespace, dict[int, int]] = defaultdict(dict)
-    for place, item in enumerate(items):
-        namespace = REF_NAMESPACE.get(item.reason)
-        if namespace is not None and item.reason_ref is not None:
-            wanted[namespace][place] = item.reason_ref
-    for namespace, ids in wanted.items():
-        names = names_of(api.workspace, namespace, ids.values())
-        for place, number in ids.items():
-            refs[place] = names[number]
-    return refs
+    wanted: defaultdict[Namespace, set[int]] = defaultdict(set)
+    for item in items:
+        if item.reason in REF_NAMESPACE and item.reason_ref is not None:
+            wanted[REF_NAMESPACE[item.reason]].add(item.reason_ref)
+    names: dict[tuple[Namespace | None, int | None], str] = {
+        (namespace, number): name
+        for namespace, ids in wanted.items()
+        for number, name in names_of(api.workspace, namespace, ids).items()
+    }
+    return [names.get((REF_NAMESPACE.get(item.reason), item.reason_ref)) for item in items]
 
 
 def _to_json(content: Mapping[str, Any]) -> bytes:

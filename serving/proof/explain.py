@@ -105,8 +105,7 @@ def _of_pool(
     if position:
         value = float(feed.arranged.ledger.value[row])
         told = replace(told, behind=_behind(feed, position, value, told.value))
-    case = replace(feed.case(row, on_page, predict), sources=told.sources)
-    return _flipped(told, case)
+    return _flipped(told, replace(feed.case(row, on_page, predict), sources=told.sources))
 
 
 def _of_look(
@@ -246,12 +245,10 @@ def _behind(
         return {}
     slate, ahead = feed.decision.slate, position - 1
     told: dict[str, float | str] = {"post_id": str(int(feed.decision.ordered_ids[ahead]))}
-    if ahead >= len(slate):
-        told["value_before_selection"] = (
-            float(feed.decision.reserve_values[ahead - len(slate)]) - value
-        )
-        return told
-    raw = float(feed.decision.ledger(feed.policy).value[slate[ahead]])
+    if ahead < len(slate):
+        raw = float(feed.decision.ledger(feed.policy).value[slate[ahead]])
+    else:
+        raw, in_place = float(feed.decision.reserve_values[ahead - len(slate)]), None
     told["value_before_selection"] = raw - value
     if in_place is not None:
         told["value_in_place"] = raw * float(feed.arranged.slate.multiplier[ahead]) - in_place

@@ -238,8 +238,7 @@ def _crossings(parts: _Parts, slope: Floats, weight: float, case: Case) -> Itera
 def _allowed(change: Floats, weight: float) -> NDArray[np.bool_]:
     """Say which changes of a weight are answers: not zero, not manifold, and the sign stays."""
     size = np.abs(change) / abs(weight)
-    fits: NDArray[np.bool_] = (size > 0.0) & (size <= _MOST) & ((weight + change) * weight >= 0.0)
-    return fits
+    return (size > 0.0) & (size <= _MOST) & ((weight + change) * weight >= 0.0)
 
 
 def _weights(policy: Policy, terms: Iterable[str]) -> Iterator[tuple[str, float]]:

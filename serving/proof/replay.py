@@ -7,6 +7,7 @@ the bit; on another, ids are equal and values within 1e-6 (Goldberg 1991: sums r
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final
 
 import numpy as np
@@ -80,8 +81,7 @@ def replay(record: Record, ranker: EnsembleRanker | None, policy: Policy) -> Rep
         if ranker is None:
             return Replayed(feed_id, False, False, (_NO_RANKER,))
         predicted = ranker.predict(decision.features)
-    values = decision.ledger(policy, probabilities=predicted).value
-    order, pool = decision.pool(values, predicted)
+    order, pool = decision.pool(decision.ledger(policy, probabilities=predicted).value, predicted)
     slate = decision.select(pool, policy)
     found = checksum(predicted[order] if predicted.size else _NO_PREDICTIONS, pool.values, slate)
     wrong = _differences(decision, predicted, order, slate)
@@ -135,19 +135,14 @@ def _differences(
             wrong.append(f"predictions differ by up to {gap:.3g}")
     rows = order[slate.rows]
     if not np.array_equal(rows, decision.slate):
-        at = _first_difference(rows, decision.slate)
+        pairs = zip_longest(rows.tolist(), decision.slate.tolist())
+        at = next(place for place, (again, was) in enumerate(pairs) if again != was)
         wrong.append(f"the slate differs from place {at} on")
     drawn = np.asarray(record["propensities"], np.float32)
     again = slate.propensity[: len(drawn)].astype(np.float32)
     if len(again) != len(drawn) or not np.allclose(again, drawn, rtol=0.0, atol=TOLERANCE):
         wrong.append("propensities differ")
     return wrong
-
-
-def _first_difference(one: NDArray[np.int64], other: NDArray[np.int64]) -> int:
-    shared = min(len(one), len(other))
-    unequal = np.flatnonzero(one[:shared] != other[:shared])
-    return int(unequal[0]) if len(unequal) else shared
 
 
 def _moves(served: NDArray[np.int64], otherwise: NDArray[np.int64]) -> tuple[Move, ...]:

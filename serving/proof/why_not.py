@@ -19,20 +19,8 @@ from contracts.feed import SourceRank
 from contracts.ids import FeedId, UserId
 from contracts.policy import Policy
 from contracts.query import FeedQuery
-from serving.candidates import (
-    AUTHOR,
-    FAMILY,
-    FEATURES,
-    IMPRESSIONS,
-    POSITIVES,
-    POST_ID,
-    PROBABILITIES,
-    SLOT,
-    SOURCES,
-    TOPIC,
-    Candidates,
-    Column,
-)
+from serving import columns as col
+from serving.candidates import Candidates, Column
 from serving.context import QueryContext
 from serving.lineup import Lineup
 from serving.pipeline import StageFailed, StageRunner, Stages
@@ -126,9 +114,7 @@ class Looker:
         if posts.created_us[slot] > query.now_us:
             return Look(self._ranking.bundle_id, since, posted_after=True)
         sources = self._sources(seen.context, slot, trace)
-        row = None
-        if seen.candidates is not None:
-            row = self._row(seen.candidates, query.now_us)
+        row = None if seen.candidates is None else self._row(seen.candidates, query.now_us)
         follow_rank = self._follow_rank(seen.context, slot, trace)
         if trace.failures:
             _log.warning("look_degraded", feed_id=query.feed_id, failures=trace.failures)
@@ -141,7 +127,7 @@ class Looker:
         for family in stages.families:
             run.guard(family, trace, family.fold_in, context)
         table: Candidates | None = Candidates(
-            {SLOT: np.array([slot]), SOURCES: np.zeros(1, dtype=np.int32)}
+            {col.SLOT: np.array([slot]), col.SOURCES: np.zeros(1, dtype=np.int32)}
         )
         for hydrator in stages.hydrators:
             if table is not None:
@@ -193,18 +179,18 @@ class Looker:
     def _row(self, table: Candidates, now_us: int) -> Row:
         """Gather what selection consumes, in the terms of the record."""
         cache = self._runtime.cache
-        author, topic, slot = (int(table[name][0]) for name in (AUTHOR, TOPIC, SLOT))
+        author, topic, slot = (int(table[name][0]) for name in (col.AUTHOR, col.TOPIC, col.SLOT))
         return Row(
-            int(table[POST_ID][0]),
+            int(table[col.POST_ID][0]),
             int(cache.people.person_id[author]) if author >= 0 else -1,
             int(cache.posts.topics_index.ids[topic]) if topic >= 0 else -1,
             adjustments(table, self._policy),
-            float(table[IMPRESSIONS][0]),
-            float(table[POSITIVES][0]),
-            int(self._runtime.content_codes(table[SLOT])[0]),
-            _column(table, FEATURES),
-            _column(table, PROBABILITIES),
-            table[FAMILY],
+            float(table[col.IMPRESSIONS][0]),
+            float(table[col.POSITIVES][0]),
+            int(self._runtime.content_codes(table[col.SLOT])[0]),
+            _column(table, col.FEATURES),
+            _column(table, col.PROBABILITIES),
+            table[col.FAMILY],
             self._trend_rank(slot, now_us),
         )
 
@@ -220,4 +206,4 @@ class Looker:
 
 
 def _column(table: Candidates, name: str) -> Column:
-    return table[name] if name in table.names else np.empty((0, 0))
+    return table[name] if name in table else np.empty((0, 0))

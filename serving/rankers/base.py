@@ -4,7 +4,6 @@ One class computes (`Ranker`); `RankerClient` is the protocol that the scorer ta
 in-process client calls it directly; `serving.rankers.remote` calls it over HTTP.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -45,15 +44,12 @@ class RankerClient(Protocol):
 
     def score(self, request: RankRequest, slots: NDArray[np.int64]) -> RankResponse:
         """Score candidates; `slots` are their rows in the caller's own post table."""
-        ...
 
     def healthy(self) -> bool:
         """Say whether a request would be answered now."""
-        ...
 
     def close(self) -> None:
         """Give back what is held open."""
-        ...
 
 
 class Ranker:
@@ -105,22 +101,6 @@ class RankerTimeout(Exception):
     """The ranker did not answer in time."""
 
     degrade_reason: ClassVar[DegradeReason] = DegradeReason.RANKER_TIMEOUT
-
-
-class CatchingUpRanker:
-    """A ranker with a cache of its own: follows the log to the position a request asks for."""
-
-    def __init__(
-        self, ranker: Ranker, cache: FeatureCache, catch_up: Callable[[int], None]
-    ) -> None:
-        self._ranker = ranker
-        self._cache = cache
-        self._catch_up = catch_up
-
-    def score_ids(self, request: RankRequest) -> RankResponse:
-        """Score by post id."""
-        self._catch_up(request.log_seq)
-        return self._ranker.score(request, self._cache.posts.slots_of(request.post_ids))
 
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)

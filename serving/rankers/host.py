@@ -16,7 +16,7 @@ from features.workspace import Workspace
 from models.ranker import EnsembleRanker
 from serving.bundles import champion_folder
 from serving.follower import LogFollower
-from serving.rankers.base import CatchingUpRanker, Ranker
+from serving.rankers.base import Ranker
 from serving.rankers.wire import read_request, write_response
 
 MOST_LOADED: Final = 4
@@ -33,29 +33,30 @@ class RankerHost:
         self._follower = LogFollower(
             workspace.log, cache.applied_seq, lambda events: cache.apply(events, workspace)
         )
-        self._rankers: dict[str, CatchingUpRanker] = {}
+        self._rankers: dict[str, Ranker] = {}
         self._ranker(bundle_id)
 
     def score(self, bundle_id: str, raw: bytes) -> bytes:
-        """Score one request of the wire form; NotFound where there is no such bundle."""
-        with self._lock:
-            return write_response(self._ranker(bundle_id).score_ids(read_request(raw)))
+        """Score one request of the wire form, by post id; NotFound where there is no such bundle.
 
-    def _ranker(self, bundle_id: str) -> CatchingUpRanker:
+        The log is followed to the place that the request names first.
+        """
+        with self._lock:
+            ranker, request = self._ranker(bundle_id), read_request(raw)
+            if self._follower.applied_seq < request.log_seq:
+                self._follower.catch_up()
+            slots = self._cache.posts.slots_of(request.post_ids)
+            return write_response(ranker.score(request, slots))
+
+    def _ranker(self, bundle_id: str) -> Ranker:
         if bundle_id not in self._rankers:
             folder = self._bundles / bundle_id / "ranker"
             if not bundle_id.isalnum() or not folder.is_dir():
-                msg = f"there is no bundle {bundle_id!r}"
-                raise NotFound(msg)
+                raise NotFound(f"there is no bundle {bundle_id!r}")
             if len(self._rankers) == MOST_LOADED:
                 del self._rankers[next(iter(self._rankers))]
-            ranker = Ranker(EnsembleRanker.load(folder), self._cache)
-            self._rankers[bundle_id] = CatchingUpRanker(ranker, self._cache, self._catch_up)
+            self._rankers[bundle_id] = Ranker(EnsembleRanker.load(folder), self._cache)
         return self._rankers[bundle_id]
-
-    def _catch_up(self, log_seq: int) -> None:
-        if self._follower.applied_seq < log_seq:
-            self._follower.catch_up()
 
 
 def open_host(home: Path) -> RankerHost:

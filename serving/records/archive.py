@@ -7,7 +7,6 @@ transaction that lists it and takes its rows out of the hot tables, or other fil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from os import fsync
 from pathlib import Path
 from sqlite3 import Connection, connect
 from threading import RLock
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from contracts.clock import now_us
 from contracts.errors import Conflict, HeadwaterError, NotFound
 from contracts.record import PAGE_SCHEMA, RECORD_SCHEMA, RECORD_VERSION
-from features.storage import sync_folder
+from features.storage import durable_file
 from serving.records.codec import Row, table_of
 
 Ids = NDArray[np.int64]
@@ -156,20 +155,14 @@ class RecordArchive:
     def write_part(self, kind: Kind, day: str, tables: Iterable[pa.Table]) -> Part | None:
         """Write a sealed file of batches, durable but not yet listed; None where all are empty."""
         target = self.folder / f"{kind.name}-v{RECORD_VERSION}-{day}-{now_us()}.parquet"
-        scratch = target.with_suffix(".tmp")
         rows = 0
-        with scratch.open("wb") as sink:
-            with pq.ParquetWriter(sink, **layout(kind)) as writer:
-                for table in _regrouped(tables):
-                    writer.write_table(table, row_group_size=GROUP_ROWS)
-                    rows += table.num_rows
-            sink.flush()
-            fsync(sink.fileno())
+        with durable_file(target) as sink, pq.ParquetWriter(sink, **layout(kind)) as writer:
+            for table in _regrouped(tables):
+                writer.write_table(table, row_group_size=GROUP_ROWS)
+                rows += table.num_rows
         if not rows:
-            scratch.unlink()
+            target.unlink()
             return None
-        scratch.rename(target)
-        sync_folder(self.folder)
         return Part(target.name, kind.name, day, rows, target.stat().st_size)
 
     def swap(
@@ -236,8 +229,9 @@ class RecordArchive:
 
         For the one process that writes files, before it writes any.
         """
-        for scratch in self.folder.glob(f"*-v{RECORD_VERSION}-*.tmp"):
-            scratch.unlink()
+        for pattern in (".tmp-*.parquet", f"*-v{RECORD_VERSION}-*.tmp"):
+            for scratch in self.folder.glob(pattern):
+                scratch.unlink()
         listed = {row[0] for row in self.ask("SELECT name FROM parts")}
         new = not listed and not self.hot_rows()
         for kind in KINDS:

@@ -16,17 +16,8 @@ from contracts.query import FeedQuery
 from contracts.record import NO_SCORER, RECORD_SCHEMA, RECORD_VERSION
 from contracts.seeds import unit_interval
 from features.views import FEATURE_HASH
-from serving.candidates import (
-    AUTHOR_SHOWN,
-    CONTROL,
-    FAMILY,
-    FEATURES,
-    POST_ID,
-    PROBABILITIES,
-    SOURCES,
-    TOPIC_SHOWN,
-    Candidates,
-)
+from serving import columns as col
+from serving.candidates import Candidates
 from serving.pipeline import Ranked, Removed
 from serving.reasons import Reasons
 from serving.snapshots import Snapshot
@@ -50,7 +41,7 @@ def snapshot_of(ranked: Ranked, reasons: Reasons, bundle_id: str, policy_hash: s
         feed_id=query.feed_id,
         viewer_id=query.viewer_id,
         now_us=query.now_us,
-        post_ids=ranked.candidates[POST_ID][rows],
+        post_ids=ranked.candidates[col.POST_ID][rows],
         reason_codes=reasons.codes,
         reason_refs=reasons.refs,
         values=values,
@@ -74,7 +65,7 @@ def record_of(
     """
     context, selected, trace = ranked.context, ranked.selected, ranked.trace
     pool, slate, values = selected.pool, selected.chosen, ranked.ledger.value
-    probabilities = _part(ranked.candidates, PROBABILITIES, selected.pool_rows)
+    probabilities = _part(ranked.candidates, col.PROBABILITIES, selected.pool_rows)
     return {
         **_answer_columns(context.query, snapshot),
         "log_seq": context.log_seq,
@@ -82,12 +73,12 @@ def record_of(
         "source_yield": json.dumps(trace.source_yield),
         "stage_us": json.dumps(trace.stage_us),
         **_pool_columns(ranked, pool, person_ids, topic_ids),
-        "features": _turned(_part(ranked.candidates, FEATURES, selected.pool_rows)),
+        "features": _turned(_part(ranked.candidates, col.FEATURES, selected.pool_rows)),
         "probabilities": _turned(probabilities),
         "slate": slate.rows,
         "propensities": slate.propensity[: context.query.limit],
         "kept_value": slate.kept_value,
-        "reserve_ids": ranked.candidates[POST_ID][selected.reserve],
+        "reserve_ids": ranked.candidates[col.POST_ID][selected.reserve],
         "reserve_values": values[selected.reserve],
         **_removed_columns(snapshot.feed_id, ranked.removed),
         "checksum": checksum(probabilities, pool.values, slate),
@@ -156,18 +147,18 @@ def _pool_columns(
     new = pool.cold
     trend = ranked.ledger.terms.get("trend_rank")  # 1 / (1 + rank)
     ranks = _NONE if trend is None else np.round(1.0 / trend[rows] - 1.0)
-    family = _part(candidates, FAMILY, rows) if scorer == "fixed_blend" else _NONE
+    family = _part(candidates, col.FAMILY, rows) if scorer == "fixed_blend" else _NONE
     return {
         "scorer": scorer,
         "pool_ids": pool.post_ids,
         "authors": _ids(pool.authors, person_ids),
         "topics": _ids(pool.topics, topic_ids),
-        "sources": candidates[SOURCES][rows],
+        "sources": candidates[col.SOURCES][rows],
         "in_network": pool.followed,
         "cold_start": new,
-        "author_shown": candidates[AUTHOR_SHOWN][rows],
-        "topic_shown": candidates[TOPIC_SHOWN][rows],
-        "control": candidates[CONTROL][rows],
+        "author_shown": candidates[col.AUTHOR_SHOWN][rows],
+        "topic_shown": candidates[col.TOPIC_SHOWN][rows],
+        "control": candidates[col.CONTROL][rows],
         "impressions": np.where(new, pool.impressions, 0.0),
         "positives": np.where(new, pool.positives, 0.0),
         "content_codes": pool.codes,
@@ -197,6 +188,7 @@ def snapshot_from_record(record: Mapping[str, Any], policy: Policy) -> Snapshot:
     values = np.concatenate([pool.values[chosen.rows] * chosen.multiplier, decision.reserve_values])
     followed = decision.adjustments.in_network[order][chosen.rows]
     level = DegradeLevel(record["level"])
+    share = float(followed.mean() if len(followed) else level is DegradeLevel.FOLLOWING)
     return Snapshot(
         feed_id=record["feed_id"],
         viewer_id=record["viewer_id"],
@@ -209,9 +201,7 @@ def snapshot_from_record(record: Mapping[str, Any], policy: Policy) -> Snapshot:
         degrade_reasons=tuple(DegradeReason(word) for word in record["reasons"]),
         policy_hash=record["policy_hash"],
         bundle_id=record["bundle_id"],
-        followed_share=float(followed.mean())
-        if len(followed)
-        else float(level is DegradeLevel.FOLLOWING),
+        followed_share=share,
     )
 
 

@@ -104,5 +104,4 @@ def settle_dead(folder: Path, database: Connection) -> int:
 
 def lost_so_far(database: Connection) -> int:
     """Sum what all writers have lost."""
-    found = database.execute("SELECT coalesce(sum(lost), 0) FROM writers").fetchone()
-    return int(found[0])
+    return int(database.execute("SELECT coalesce(sum(lost), 0) FROM writers").fetchone()[0])

@@ -68,8 +68,7 @@ class Erasures(NamedTuple):
         if not named.any():
             return table
         changed = [self._blanked(record) for record in records_of(table.filter(pa.array(named)))]
-        rest = table.filter(pa.array(~named))
-        return pa.concat_tables([rest, table_of(changed, kind.schema)])
+        return pa.concat_tables([table.filter(pa.array(~named)), table_of(changed, kind.schema)])
 
     def _viewers(self, table: pa.Table) -> NDArray[np.bool_]:
         return self.of(integers_of(table, "viewer_id"), integers_of(table, "log_seq"))

@@ -97,7 +97,8 @@ class RecordKeeper:
             for day, found in groupby(small, key=lambda part: part.day):
                 parts = list(found)
                 if len(parts) >= _SMALL_PARTS:
-                    self._archive.swap(self._merged(kind, day, parts), parts)
+                    tables = (table for part in parts for table in self._rested(part))
+                    self._archive.swap(self._archive.write_part(kind, day, tables), parts)
                     merged += len(parts) - 1
         return merged
 
@@ -116,8 +117,7 @@ class RecordKeeper:
                 for part in self._archive.parts(kind):
                     if erased.touches(self._archive.folder / part.name, kind):
                         tables = (erased.taken_out(t, kind) for t in self._rested(part))
-                        new = self._archive.write_part(kind, part.day, tables)
-                        self._archive.swap(new, [part])
+                        self._archive.swap(self._archive.write_part(kind, part.day, tables), [part])
             late = self._archive.ask(
                 "SELECT count(*) FROM decisions WHERE log_seq < ?", (int(erased.seqs.max()),)
             )
@@ -162,8 +162,7 @@ class RecordKeeper:
             end_us = (oldest // DAY_US + 1) * DAY_US
             moved: list[int] = []
             batches = self._oldest(kind, f"{which} AND now < {end_us}", rows - done, moved)
-            part = self._archive.write_part(kind, day, batches)
-            self._archive.swap(part, taken=(kind, moved))
+            self._archive.swap(self._archive.write_part(kind, day, batches), taken=(kind, moved))
             if not moved:
                 break
             done += len(moved)
@@ -184,10 +183,6 @@ class RecordKeeper:
             moved.extend(row[1] for row in found)
             yield table_of([row[2:] for row in found], kind.schema)
             sleep(_REST_SECONDS)
-
-    def _merged(self, kind: Kind, day: str, parts: list[Part]) -> Part | None:
-        tables = (table for part in parts for table in self._rested(part))
-        return self._archive.write_part(kind, day, tables)
 
     def _rested(self, part: Part) -> Iterator[pa.Table]:
         for table in self._archive.part_tables(part):

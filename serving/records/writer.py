@@ -6,6 +6,7 @@ records, and `lost` counts them. `serving.records.keeping` seals what is written
 
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from sqlite3 import Error as DatabaseError
@@ -119,17 +120,12 @@ class RecordStore:
     def _collect(self, patience_seconds: float = _FLUSH_SECONDS) -> list[_Due]:
         batch: list[_Due] = []
         deadline = monotonic() + patience_seconds
-        while True:
-            left = deadline - monotonic()
-            if left <= 0 < patience_seconds:
-                break
-            try:
-                due = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
-            except Empty:
-                break
-            if due is None:  # a flush, or the end
-                break
-            batch.append(due)
+        with suppress(Empty):
+            while (left := deadline - monotonic()) > 0 or not patience_seconds:
+                due = self._queue.get(timeout=max(left, 0.0))
+                if due is None:  # a flush, or the end
+                    break
+                batch.append(due)
         return batch
 
     def _write(self, batch: list[_Due]) -> None:

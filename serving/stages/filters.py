@@ -1,5 +1,6 @@
 """The filters: one rule a class, each with the reason it gives. Their order is in home_feed."""
 
+from collections.abc import Set
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -8,16 +9,9 @@ from numpy.typing import NDArray
 from contracts.clock import HOUR_US
 from contracts.degrade import DegradeReason, RemovalReason
 from contracts.seeds import unit_interval
-from serving.candidates import (
-    AUTHOR,
-    CREATED,
-    DELETED,
-    LANGUAGE,
-    POST_ID,
-    SLOT,
-    Candidates,
-    members,
-)
+from features.caches import FeatureCache
+from serving.candidates import Candidates, members
+from serving.columns import AUTHOR, CREATED, DELETED, LANGUAGE, POST_ID, SLOT
 from serving.components import Fault, OnError
 from serving.context import QueryContext
 
@@ -35,7 +29,6 @@ class AccessRule(Protocol):
         self, viewer_id: int, post_ids: NDArray[np.int64], author_slots: NDArray[np.int64]
     ) -> Mask:
         """Give a mask [n]: may this viewer see these posts now?"""
-        ...
 
 
 class EveryoneMaySee:
@@ -49,24 +42,46 @@ class EveryoneMaySee:
         return np.ones(len(post_ids), dtype=bool)
 
 
-class DeletedFilter:
-    name: ClassVar[str] = "deleted"
-    removal: ClassVar[RemovalReason] = RemovalReason.DELETED
-    reads: ClassVar[frozenset[str]] = frozenset({DELETED})
-    fault: ClassVar[Fault] = _MUST
+def still_visible(
+    cache: FeatureCache, access: AccessRule, viewer_id: int, slots: NDArray[np.int64]
+) -> Mask:
+    """Say which posts [n] a viewer may be shown now: known, not deleted, of nobody banned."""
+    if not len(slots):
+        return np.empty(0, dtype=bool)
+    posts, graph, viewer = cache.posts, cache.graph, cache.people.index.slot_of(viewer_id)
+    known = slots >= 0
+    rows = np.where(known, slots, 0)
+    authors = posts.author_slot[rows].astype(np.int64)
+    banned = np.concatenate([graph.blocked(viewer), graph.blocked_by(viewer), graph.muted(viewer)])
+    allowed = access.visible(viewer_id, posts.post_id[rows], authors)
+    return known & ~posts.deleted[rows] & ~np.isin(authors, banned) & allowed
 
+
+class Rule:
+    """A filter whose first line declares its reason, its columns, and what a failure of it means.
+
+    It goes by the word of its reason where it has no other name.
+    """
+
+    name: ClassVar[str]
+    removal: ClassVar[RemovalReason]
+    reads: ClassVar[frozenset[str]]
+    fault: ClassVar[Fault]
+
+    def __init_subclass__(
+        cls, *, removal: RemovalReason, reads: Set[str], fault: Fault, name: str | None = None
+    ) -> None:
+        cls.name = removal.word if name is None else name
+        cls.removal, cls.reads, cls.fault = removal, frozenset(reads), fault
+
+
+class DeletedFilter(Rule, removal=RemovalReason.DELETED, reads={DELETED}, fault=_MUST):
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         del context
-        kept: Mask = ~candidates[DELETED]
-        return kept
+        return ~candidates[DELETED]
 
 
-class OwnFilter:
-    name: ClassVar[str] = "own"
-    removal: ClassVar[RemovalReason] = RemovalReason.OWN
-    reads: ClassVar[frozenset[str]] = frozenset({AUTHOR})
-    fault: ClassVar[Fault] = _MAY
-
+class OwnFilter(Rule, removal=RemovalReason.OWN, reads={AUTHOR}, fault=_MAY):
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         if context.viewer_slot < 0:
             return np.ones(len(candidates), dtype=bool)
@@ -74,75 +89,43 @@ class OwnFilter:
         return kept
 
 
-class BlockedFilter:
+class BlockedFilter(Rule, removal=RemovalReason.BLOCKED, reads={AUTHOR}, fault=_MUST):
     """Removes authors blocked by the viewer and authors who block the viewer."""
-
-    name: ClassVar[str] = "blocked"
-    removal: ClassVar[RemovalReason] = RemovalReason.BLOCKED
-    reads: ClassVar[frozenset[str]] = frozenset({AUTHOR})
-    fault: ClassVar[Fault] = _MUST
 
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         return ~members(candidates[AUTHOR], context.blocked_authors)
 
 
-class MutedAuthorFilter:
-    name: ClassVar[str] = "muted_author"
-    removal: ClassVar[RemovalReason] = RemovalReason.MUTED_AUTHOR
-    reads: ClassVar[frozenset[str]] = frozenset({AUTHOR})
-    fault: ClassVar[Fault] = _MUST
-
+class MutedAuthorFilter(Rule, removal=RemovalReason.MUTED_AUTHOR, reads={AUTHOR}, fault=_MUST):
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         return ~members(candidates[AUTHOR], context.muted_authors)
 
 
-class SeenFilter:
+class SeenFilter(Rule, removal=RemovalReason.SEEN, reads={SLOT}, fault=_MAY):
     """Removes posts with an impression or a view by this viewer, and posts already acted on."""
-
-    name: ClassVar[str] = "seen"
-    removal: ClassVar[RemovalReason] = RemovalReason.SEEN
-    reads: ClassVar[frozenset[str]] = frozenset({SLOT})
-    fault: ClassVar[Fault] = _MAY
 
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         if not context.policy.filters.hide_seen:
             return np.ones(len(candidates), dtype=bool)
-        acted = context.recent_slots
-        return ~members(candidates[SLOT], np.concatenate([context.seen, acted]))
+        return ~members(candidates[SLOT], np.concatenate([context.seen, context.recent_slots]))
 
 
-class ServedFilter:
+class ServedFilter(Rule, removal=RemovalReason.SERVED_THIS_SESSION, reads={SLOT}, fault=_MAY):
     """Removes posts served to this viewer within the policy's session window."""
-
-    name: ClassVar[str] = "served_this_session"
-    removal: ClassVar[RemovalReason] = RemovalReason.SERVED_THIS_SESSION
-    reads: ClassVar[frozenset[str]] = frozenset({SLOT})
-    fault: ClassVar[Fault] = _MAY
 
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         return ~members(candidates[SLOT], context.served)
 
 
-class AgeFilter:
-    name: ClassVar[str] = "too_old"
-    removal: ClassVar[RemovalReason] = RemovalReason.TOO_OLD
-    reads: ClassVar[frozenset[str]] = frozenset({CREATED})
-    fault: ClassVar[Fault] = _MAY
-
+class AgeFilter(Rule, removal=RemovalReason.TOO_OLD, reads={CREATED}, fault=_MAY):
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         hours = context.policy.filters.max_age_hours
         if hours is None:
             return np.ones(len(candidates), dtype=bool)
-        kept: Mask = candidates[CREATED] >= context.query.now_us - int(hours * HOUR_US)
-        return kept
+        return candidates[CREATED] >= context.query.now_us - int(hours * HOUR_US)
 
 
-class LanguageFilter:
-    name: ClassVar[str] = "language"
-    removal: ClassVar[RemovalReason] = RemovalReason.LANGUAGE
-    reads: ClassVar[frozenset[str]] = frozenset({LANGUAGE})
-    fault: ClassVar[Fault] = _MAY
-
+class LanguageFilter(Rule, removal=RemovalReason.LANGUAGE, reads={LANGUAGE}, fault=_MAY):
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         if not context.policy.filters.match_language or context.language < 0:
             return np.ones(len(candidates), dtype=bool)
@@ -151,30 +134,23 @@ class LanguageFilter:
         return kept
 
 
-class InventoryHoldoutFilter:
+class InventoryHoldoutFilter(
+    Rule, removal=RemovalReason.INVENTORY_HOLDOUT, reads={POST_ID}, fault=_MAY
+):
     """Withholds a fixed share of posts per viewer, so that their absence can be measured."""
-
-    name: ClassVar[str] = "inventory_holdout"
-    removal: ClassVar[RemovalReason] = RemovalReason.INVENTORY_HOLDOUT
-    reads: ClassVar[frozenset[str]] = frozenset({POST_ID})
-    fault: ClassVar[Fault] = _MAY
 
     def keep(self, context: QueryContext, candidates: Candidates) -> Mask:
         share = context.policy.filters.inventory_holdout
         if share <= 0.0:
             return np.ones(len(candidates), dtype=bool)
         draw = unit_interval(context.query.viewer_id, candidates[POST_ID], "inventory_holdout")
-        kept: Mask = draw >= share
-        return kept
+        return draw >= share
 
 
-class VisibilityFilter:
+class VisibilityFilter(
+    Rule, removal=RemovalReason.NOT_VISIBLE, reads={POST_ID, AUTHOR}, fault=_MUST, name="visibility"
+):
     """Asks the access rule; always the last filter: moderation decides whether, models order."""
-
-    name: ClassVar[str] = "visibility"
-    removal: ClassVar[RemovalReason] = RemovalReason.NOT_VISIBLE
-    reads: ClassVar[frozenset[str]] = frozenset({POST_ID, AUTHOR})
-    fault: ClassVar[Fault] = _MUST
 
     def __init__(self, rule: AccessRule) -> None:
         self._rule = rule

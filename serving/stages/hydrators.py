@@ -7,22 +7,8 @@ import numpy as np
 from contracts.degrade import DegradeReason
 from contracts.policy import FAMILIES
 from models.base import Family
-from serving.candidates import (
-    AUTHOR,
-    CREATED,
-    DELETED,
-    FAMILY,
-    IMPRESSIONS,
-    IN_NETWORK,
-    LANGUAGE,
-    POSITIVES,
-    POST_ID,
-    SLOT,
-    TOPIC,
-    Candidates,
-    Column,
-    members,
-)
+from serving import columns as col
+from serving.candidates import Candidates, Column, members
 from serving.components import Fault, OnError
 from serving.context import QueryContext
 from serving.runtime import Runtime
@@ -30,6 +16,12 @@ from serving.runtime import Runtime
 
 class _Needed:
     """A hydrator that no feed can do without."""
+
+    fault: ClassVar[Fault] = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
+    reads: ClassVar[frozenset[str]] = frozenset({col.SLOT})
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
     def neutral(self, rows: int) -> dict[str, Column] | None:
         """See `Hydrator`."""
@@ -41,31 +33,36 @@ class PostHydrator(_Needed):
     """Gathers what the post table knows, by slot."""
 
     name: ClassVar[str] = "post"
-    fault: ClassVar[Fault] = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
-    reads: ClassVar[frozenset[str]] = frozenset({SLOT})
     writes: ClassVar[frozenset[str]] = frozenset(
-        {POST_ID, AUTHOR, CREATED, DELETED, TOPIC, LANGUAGE, IN_NETWORK, IMPRESSIONS, POSITIVES}
+        {
+            col.POST_ID,
+            col.AUTHOR,
+            col.CREATED,
+            col.DELETED,
+            col.TOPIC,
+            col.LANGUAGE,
+            col.IN_NETWORK,
+            col.IMPRESSIONS,
+            col.POSITIVES,
+        }
     )
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
 
     def columns(self, context: QueryContext, candidates: Candidates) -> dict[str, Column]:
         """See `Hydrator`."""
         posts = self._runtime.cache.posts
-        slots = candidates[SLOT]
+        slots = candidates[col.SLOT]
         authors = posts.author_slot[slots].astype(np.int64)
         impressions, positives = self._runtime.cache.reception(slots)
         return {
-            POST_ID: posts.post_id[slots],
-            AUTHOR: authors,
-            CREATED: posts.created_us[slots],
-            DELETED: posts.deleted[slots],
-            TOPIC: posts.topics[slots, 0],
-            LANGUAGE: posts.language[slots],
-            IN_NETWORK: members(authors, context.followees),
-            IMPRESSIONS: impressions,
-            POSITIVES: positives,
+            col.POST_ID: posts.post_id[slots],
+            col.AUTHOR: authors,
+            col.CREATED: posts.created_us[slots],
+            col.DELETED: posts.deleted[slots],
+            col.TOPIC: posts.topics[slots, 0],
+            col.LANGUAGE: posts.language[slots],
+            col.IN_NETWORK: members(authors, context.followees),
+            col.IMPRESSIONS: impressions,
+            col.POSITIVES: positives,
         }
 
 
@@ -73,20 +70,15 @@ class FamilyScoreHydrator(_Needed):
     """Scores every candidate by every family, whichever source found it; float16 [n, F]."""
 
     name: ClassVar[str] = "family_scores"
-    fault: ClassVar[Fault] = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
-    reads: ClassVar[frozenset[str]] = frozenset({SLOT})
-    writes: ClassVar[frozenset[str]] = frozenset({FAMILY})
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    writes: ClassVar[frozenset[str]] = frozenset({col.FAMILY})
 
     def columns(self, context: QueryContext, candidates: Candidates) -> dict[str, Column]:
         """See `Hydrator`; NaN where a family cannot score the viewer or the post."""
         bundle = self._runtime.bundle
         scores = np.full((len(candidates), len(FAMILIES)), np.nan, dtype=np.float16)
         if bundle is None:
-            return {FAMILY: scores}
-        rows = self._runtime.rows_of(candidates[SLOT])
+            return {col.FAMILY: scores}
+        rows = self._runtime.rows_of(candidates[col.SLOT])
         for column, name in enumerate(FAMILIES):
             vector = context.vectors.get(name)
             if vector is None:
@@ -94,4 +86,4 @@ class FamilyScoreHydrator(_Needed):
             family = Family(name)
             raw = self._runtime.families[family].scores(rows, vector)
             scores[:, column] = bundle.normalise(family, raw)
-        return {FAMILY: scores}
+        return {col.FAMILY: scores}

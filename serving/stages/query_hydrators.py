@@ -15,6 +15,8 @@ from serving.context import QueryContext
 from serving.runtime import Runtime
 from serving.snapshots import ServedLog
 
+_SKIP: Final = Fault(OnError.SKIP, DegradeReason.SOURCE_FAILED)
+_DEEP_OUT: Final = Fault(OnError.DEGRADE, DegradeReason.DEEP_SOURCE_FAILED, DegradeLevel.NO_DEEP)
 _IS_NEGATIVE: Final = type_mask(NEGATIVE_ACTIONS)
 
 
@@ -59,12 +61,7 @@ class FamilyHydrator:
 
     def __init__(self, runtime: Runtime, family: Family) -> None:
         self.name = f"vector.{family.value}"
-        deep = family is Family.DEEP
-        self.fault = Fault(
-            OnError.DEGRADE if deep else OnError.SKIP,
-            DegradeReason.DEEP_SOURCE_FAILED if deep else DegradeReason.SOURCE_FAILED,
-            DegradeLevel.NO_DEEP if deep else DegradeLevel.FULL,
-        )
+        self.fault = _DEEP_OUT if family is Family.DEEP else _SKIP
         self._runtime = runtime
         self._family = family
 

@@ -7,23 +7,8 @@ from numpy.typing import NDArray
 
 from contracts.degrade import DegradeLevel, DegradeReason
 from contracts.policy import Policy
-from serving.candidates import (
-    AUTHOR_SHOWN,
-    CONTROL,
-    FAMILY,
-    IMPRESSIONS,
-    IN_NETWORK,
-    POSITIVES,
-    POST_ID,
-    PROBABILITIES,
-    SLOT,
-    TOPIC_SHOWN,
-    Candidates,
-    Column,
-)
-from serving.candidates import (
-    FEATURES as FEATURE_COLUMN,
-)
+from serving import columns as col
+from serving.candidates import Candidates
 from serving.components import Fault, OnError, Scored
 from serving.context import QueryContext
 from serving.rankers.base import RankerClient, RankRequest
@@ -33,7 +18,7 @@ from serving.stages.ledgers import Adjustments, ensemble_ledger, fixed_blend_led
 Mask = NDArray[np.bool_]
 
 _ADJUSTING: Final = frozenset(
-    {IN_NETWORK, IMPRESSIONS, POSITIVES, AUTHOR_SHOWN, TOPIC_SHOWN, CONTROL}
+    {col.IN_NETWORK, col.IMPRESSIONS, col.POSITIVES, col.AUTHOR_SHOWN, col.TOPIC_SHOWN, col.CONTROL}
 )
 
 
@@ -44,7 +29,7 @@ class EnsembleScorer:
     fault: ClassVar[Fault] = Fault(
         OnError.DEGRADE, DegradeReason.RANKER_FAILED, DegradeLevel.FIXED_BLEND
     )
-    reads: ClassVar[frozenset[str]] = frozenset({SLOT, POST_ID, FAMILY}) | _ADJUSTING
+    reads: ClassVar[frozenset[str]] = frozenset({col.SLOT, col.POST_ID, col.FAMILY}) | _ADJUSTING
 
     def __init__(self, client: RankerClient) -> None:
         self._client = client
@@ -57,15 +42,16 @@ class EnsembleScorer:
         """Score with the ranker; its errors name their reason."""
         query = context.query
         request = RankRequest(
-            query.viewer_id, query.now_us, context.log_seq, candidates[POST_ID], candidates[FAMILY]
+            query.viewer_id,
+            query.now_us,
+            context.log_seq,
+            candidates[col.POST_ID],
+            candidates[col.FAMILY],
         )
-        answer = self._client.score(request, candidates[SLOT])
-        columns: dict[str, Column] = {
-            FEATURE_COLUMN: answer.features,
-            PROBABILITIES: answer.probabilities,
-        }
-        adjusted = adjustments(candidates, context.policy)
-        return Scored(columns, ensemble_ledger(answer.probabilities, adjusted, context.policy))
+        answer = self._client.score(request, candidates[col.SLOT])
+        predicted, policy = answer.probabilities, context.policy
+        folded = ensemble_ledger(predicted, adjustments(candidates, policy), policy)
+        return Scored({col.FEATURES: answer.features, col.PROBABILITIES: predicted}, folded)
 
 
 class FixedBlendScorer:
@@ -75,7 +61,7 @@ class FixedBlendScorer:
     fault: ClassVar[Fault] = Fault(
         OnError.DEGRADE, DegradeReason.RANKER_FAILED, DegradeLevel.TRENDING
     )
-    reads: ClassVar[frozenset[str]] = frozenset({FAMILY}) | _ADJUSTING
+    reads: ClassVar[frozenset[str]] = frozenset({col.FAMILY}) | _ADJUSTING
 
     def level(self, policy: Policy) -> DegradeLevel | None:
         """See `Scorer`: full where the policy asks for it, a fallback for the ensemble."""
@@ -85,7 +71,7 @@ class FixedBlendScorer:
 
     def score(self, context: QueryContext, candidates: Candidates) -> Scored:
         """Weigh the normalised family scores; a candidate that no family knows gets 0."""
-        family = candidates[FAMILY].astype(np.float32)
+        family = candidates[col.FAMILY].astype(np.float32)
         adjusted = adjustments(candidates, context.policy)
         return Scored({}, fixed_blend_ledger(family, adjusted, context.policy))
 
@@ -95,7 +81,7 @@ class VelocityScorer:
 
     name: ClassVar[str] = "velocity"
     fault: ClassVar[Fault] = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
-    reads: ClassVar[frozenset[str]] = frozenset({SLOT})
+    reads: ClassVar[frozenset[str]] = frozenset({col.SLOT})
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -106,7 +92,7 @@ class VelocityScorer:
 
     def score(self, context: QueryContext, candidates: Candidates) -> Scored:
         """Order by velocity."""
-        velocity = self._runtime.cache.velocity(context.query.now_us)[candidates[SLOT]]
+        velocity = self._runtime.cache.velocity(context.query.now_us)[candidates[col.SLOT]]
         rank = np.empty(len(candidates), dtype=np.int64)
         rank[np.argsort(-velocity, kind="stable")] = np.arange(len(candidates))
         return Scored({}, trending_ledger(rank))
@@ -115,16 +101,15 @@ class VelocityScorer:
 def adjustments(candidates: Candidates, policy: Policy) -> Adjustments:
     """Gather what multiplies and lifts the values of candidates."""
     return Adjustments(
-        candidates[IN_NETWORK],
+        candidates[col.IN_NETWORK],
         cold_start(candidates, policy),
-        candidates[AUTHOR_SHOWN],
-        candidates[TOPIC_SHOWN],
-        candidates[CONTROL],
+        candidates[col.AUTHOR_SHOWN],
+        candidates[col.TOPIC_SHOWN],
+        candidates[col.CONTROL],
     )
 
 
 def cold_start(candidates: Candidates, policy: Policy) -> Mask:
     """Mark new posts: few impressions, and few actions where impressions are not recorded."""
-    known = np.maximum(candidates[IMPRESSIONS], candidates[POSITIVES])
-    young: Mask = known < policy.cold_start.impressions
-    return young
+    known = np.maximum(candidates[col.IMPRESSIONS], candidates[col.POSITIVES])
+    return known < policy.cold_start.impressions

@@ -9,17 +9,8 @@ from numpy.typing import NDArray
 from contracts.degrade import DegradeReason
 from contracts.policy import Policy
 from contracts.value import sink_unusable
-from serving.candidates import (
-    AUTHOR,
-    IMPRESSIONS,
-    IN_NETWORK,
-    POSITIVES,
-    POST_ID,
-    PROBABILITIES,
-    SLOT,
-    TOPIC,
-    Candidates,
-)
+from serving import columns as col
+from serving.candidates import Candidates
 from serving.components import Fault, OnError, Selected
 from serving.context import QueryContext
 from serving.stages.decision import promise_of
@@ -39,7 +30,15 @@ class SlateSelector:
     name: ClassVar[str] = "slate"
     fault: ClassVar[Fault] = Fault(OnError.FAIL, DegradeReason.FEED_FAILED)
     reads: ClassVar[frozenset[str]] = frozenset(
-        {SLOT, POST_ID, AUTHOR, TOPIC, IN_NETWORK, IMPRESSIONS, POSITIVES}
+        {
+            col.SLOT,
+            col.POST_ID,
+            col.AUTHOR,
+            col.TOPIC,
+            col.IN_NETWORK,
+            col.IMPRESSIONS,
+            col.POSITIVES,
+        }
     )
 
     def __init__(self, content_codes: Callable[[Rows], NDArray[np.uint64]]) -> None:
@@ -48,32 +47,34 @@ class SlateSelector:
     def select(self, context: QueryContext, candidates: Candidates, values: Floats) -> Selected:
         """Order candidates [n] by `values` [n] into a slate and a reserve."""
         policy, query = context.policy, context.query
-        order = by_value(values, candidates[POST_ID])
+        order = by_value(values, candidates[col.POST_ID])
         cold = cold_start(candidates, policy)
-        rows = choose_pool(order, candidates[IN_NETWORK], cold, policy)
+        rows = choose_pool(order, candidates[col.IN_NETWORK], cold, policy)
         pool = self._pool(candidates, values, cold, rows)
         slate = fill_slate(pool, policy, query.feed_id, query.viewer_id, query.limit)
         chosen = rows[slate.rows]
         left = np.ones(len(values), dtype=bool)
         left[chosen] = False
         reserve = order[left[order]][: policy.selection.reserve]
-        followed = candidates[IN_NETWORK][chosen]
+        followed = candidates[col.IN_NETWORK][chosen]
         share = float(followed.mean()) if len(chosen) else 0.0
         return Selected(chosen, reserve, slate.multiplier, share, rows, pool, slate)
 
     def _pool(self, candidates: Candidates, values: Floats, cold: Mask, rows: Rows) -> Pool:
-        predicted = candidates[PROBABILITIES][rows] if PROBABILITIES in candidates else _NONE
+        predicted = (
+            candidates[col.PROBABILITIES][rows] if col.PROBABILITIES in candidates else _NONE
+        )
         return Pool(
-            candidates[POST_ID][rows],
+            candidates[col.POST_ID][rows],
             values[rows],
-            candidates[AUTHOR][rows],
-            candidates[TOPIC][rows].astype(np.int64),
-            candidates[IN_NETWORK][rows],
+            candidates[col.AUTHOR][rows],
+            candidates[col.TOPIC][rows].astype(np.int64),
+            candidates[col.IN_NETWORK][rows],
             cold[rows],
             promise_of(predicted, len(rows)),
-            candidates[IMPRESSIONS][rows],
-            candidates[POSITIVES][rows],
-            self._codes(candidates[SLOT][rows]),
+            candidates[col.IMPRESSIONS][rows],
+            candidates[col.POSITIVES][rows],
+            self._codes(candidates[col.SLOT][rows]),
         )
 
 

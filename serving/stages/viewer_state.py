@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from contracts.clock import HOUR_US
 from contracts.degrade import DegradeReason
 from contracts.events import AUTHOR_CONTROLS, TOPIC_CONTROLS, EventType
-from serving.candidates import AUTHOR, AUTHOR_SHOWN, CONTROL, TOPIC, TOPIC_SHOWN, Candidates, Column
+from serving.candidates import Candidates, Column
+from serving.columns import AUTHOR, AUTHOR_SHOWN, CONTROL, TOPIC, TOPIC_SHOWN
 from serving.components import Fault, OnError
 from serving.context import QueryContext
 from serving.runtime import Runtime

@@ -23,7 +23,7 @@ from contracts.funnel import (
     StageTime,
 )
 from contracts.record import NO_SCORER
-from serving.candidates import SOURCES
+from serving.columns import SOURCES
 from serving.pipeline import Ranked
 from serving.snapshots import Snapshot
 
@@ -45,15 +45,12 @@ _BITS: Final = np.array([[source.bit] for source in SourceName], dtype=np.int32)
 _REASONS: Final = tuple(DegradeReason)
 _TIMED: Final = (*STAGES, FEED)
 _BOUNDS_US: Final = [bound * 1e6 for bound in STAGE_BOUNDS_SECONDS]
+_BY_SOURCE: Final = ("found", "reached", "asked", "empty")
 _FACTS: Final = (
     "ranked", "duplicates", "candidates", "pool", "slate", "reserve", "personal", "followed",
     "kept_value", "warm",
 )  # fmt: skip
-_WIDTHS: Final = {
-    "found": len(SourceName),
-    "reached": len(SourceName),
-    "asked": len(SourceName),
-    "empty": len(SourceName),
+_WIDTHS: Final = dict.fromkeys(_BY_SOURCE, len(SourceName)) | {
     "removed": max(RemovalReason) + 1,
     "levels": len(DEGRADE_ORDER),
     "reasons": len(_REASONS),
@@ -210,7 +207,7 @@ class FeedSums:
         facts = dict(zip(_FACTS, sums[_AT["facts"]].tolist(), strict=True))
         ranked = int(facts["ranked"])
         mean = {name: value / max(ranked, 1) for name, value in facts.items()}
-        by_source = {n: sums[_AT[n]] for n in ("found", "reached", "asked", "empty")}
+        by_source = {n: sums[_AT[n]] for n in _BY_SOURCE}
         return FunnelReport(
             feeds=len(rows),
             ranked=ranked,

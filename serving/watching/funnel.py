@@ -9,7 +9,7 @@ from contracts.clock import SECOND_US, Clock
 from contracts.funnel import FunnelReport
 from features.event_log import EventLog
 from features.segments import integers_of
-from serving.candidates import POST_ID, PROBABILITIES
+from serving.columns import POST_ID, PROBABILITIES
 from serving.lineup import Ranking, RankingBuilder
 from serving.pipeline import Ranked
 from serving.snapshots import Snapshot

@@ -13,7 +13,8 @@ from contracts.errors import HeadwaterError
 from contracts.funnel import Recall
 from models.base import Family
 from serving.aside import Aside
-from serving.candidates import POST_ID, SLOT, SOURCES, Candidates
+from serving.candidates import Candidates
+from serving.columns import POST_ID, SLOT, SOURCES
 from serving.context import QueryContext
 from serving.lineup import Ranking, RankingBuilder
 from serving.pipeline import Ranked, StageFailed
@@ -116,5 +117,4 @@ def best_live(
     rows = np.argpartition(cost, min(SCORED, len(blend) - 1))[:SCORED]
     slots = np.union1d(runtime.slot_of_row[rows], also)
     slots = slots[slots >= 0]
-    live: NDArray[np.int64] = slots[~posts.deleted[slots]]
-    return live
+    return slots[~posts.deleted[slots]]

@@ -16,7 +16,7 @@ from contracts.degrade import DegradeLevel
 from contracts.errors import HeadwaterError
 from experiments.assignment import BUCKETS, buckets
 from serving.aside import Aside
-from serving.candidates import POST_ID
+from serving.columns import POST_ID
 from serving.lineup import RankingBuilder, Trial
 from serving.pipeline import FeedPipeline, Ranked, StageFailed
 from serving.snapshots import ServedLog
@@ -76,8 +76,7 @@ class Shadow:
 
     def use(self, trial: Trial | None, champion_id: str) -> None:
         """Take another challenger or champion, with numbers from zero; under the log lock."""
-        same = (trial, champion_id) == (self._trial, self._champion_id)
-        if not same:
+        if (trial, champion_id) != (self._trial, self._champion_id):
             self._write()
             self._reset(trial, champion_id)
 
@@ -113,17 +112,14 @@ class Shadow:
 
     def _reset(self, trial: Trial | None, champion_id: str) -> None:
         self._trial, self._champion_id = trial, champion_id
-        self._pipeline = self._stages_of(trial)
+        self._pipeline: FeedPipeline | None = None
+        if trial is not None:
+            runtime, ranker = trial.ranking.runtime, trial.ranking.ranker
+            self._pipeline = self._builder.pipeline(runtime, ranker, self._served)
         self._differences: deque[Difference] = deque(maxlen=_KEPT)
         self._since_us = now_us()
         self._compared = self._failed = self._aside.dropped = 0
         self._written_at = monotonic()
-
-    def _stages_of(self, trial: Trial | None) -> FeedPipeline | None:
-        if trial is None:
-            return None
-        runtime, ranker = trial.ranking.runtime, trial.ranking.ranker
-        return self._builder.pipeline(runtime, ranker, self._served)
 
     def _compare(self, ranked: Ranked) -> None:
         """Rank a request again as it was: the same clock, and what had been served before it."""

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import PipelineError
-from serving.candidates import SLOT, SOURCES, Candidates, members, merge
+from serving.candidates import Candidates, members, merge
+from serving.columns import SLOT, SOURCES
 
 found = st.lists(
     st.tuples(

@@ -21,7 +21,7 @@ from contracts.settings import Settings
 from features.workspace import Workspace
 from models.manifest import Manifest
 from serving.aside import Aside
-from serving.candidates import POST_ID, SOURCES
+from serving.columns import POST_ID, SOURCES
 from serving.opening import open_service
 from serving.watching.calibration import WINDOW_US, CalibrationWatch
 from serving.watching.feed_sums import PERSONAL, FeedFacts, FeedSums

@@ -12,15 +12,7 @@ from contracts.policy import Exploration, Policy
 from contracts.query import FeedQuery
 from contracts.value import ledger
 from features.history import empty_histories
-from serving.candidates import (
-    AUTHOR,
-    IMPRESSIONS,
-    IN_NETWORK,
-    POSITIVES,
-    POST_ID,
-    SLOT,
-    TOPIC,
-)
+from serving.columns import AUTHOR, IMPRESSIONS, IN_NETWORK, POSITIVES, POST_ID, SLOT, TOPIC
 from serving.components import Fault, OnError, Scored
 from serving.context import QueryContext
 from serving.pipeline import FeedPipeline, StageFailed, Stages

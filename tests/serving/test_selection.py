@@ -7,16 +7,8 @@ from hypothesis import strategies as st
 from contracts.ids import FeedId, UserId
 from contracts.policy import ColdStart, Exploration, Mix, Policy, Selection
 from contracts.query import FeedQuery
-from serving.candidates import (
-    AUTHOR,
-    IMPRESSIONS,
-    IN_NETWORK,
-    POSITIVES,
-    POST_ID,
-    SLOT,
-    TOPIC,
-    Candidates,
-)
+from serving.candidates import Candidates
+from serving.columns import AUTHOR, IMPRESSIONS, IN_NETWORK, POSITIVES, POST_ID, SLOT, TOPIC
 from serving.stages.selection import SlateSelector, by_value, choose_pool
 from serving.stages.slate import decay_table
 
