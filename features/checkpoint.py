@@ -43,8 +43,8 @@ class Checkpoint(NamedTuple):
 
 def write_checkpoint(
     workspace: Workspace, frames: FeatureFrames, state: FeatureState, edges: EdgeChanges, seq: int
-) -> Path:
-    """Store a state and the last change of each edge in the log; gives the folder.
+) -> None:
+    """Store a state and the last change of each edge in the log.
 
     The entities of `frames` must have been read after the log stood at `seq`.
     """
@@ -84,7 +84,6 @@ def write_checkpoint(
     for old in root.glob("checkpoint-*"):
         if old.name != name:
             shutil.rmtree(old, ignore_errors=True)
-    return root / name
 
 
 def read_checkpoint(workspace: Workspace, *, up_to_seq: int | None = None) -> Checkpoint | None:

@@ -86,11 +86,10 @@ class PersonTable:
         self.as_author.ensure(rows)
         self._language = grown(self._language, rows, fill=UNKNOWN_LANGUAGE)
 
-    def add_people(self, people: pa.Table) -> Slots:
-        """Add or update rows of PEOPLE_SCHEMA; gives their slots."""
+    def add_people(self, people: pa.Table) -> None:
+        """Add or update rows of PEOPLE_SCHEMA."""
         slots = self.ensure(int_column(people, "person_id"))
         self._language[slots] = self._languages.encode(people.column("language"))
-        return slots
 
 
 class PostTable:
@@ -170,10 +169,12 @@ class PostTable:
         self._rows[slots] = rows
         return slots
 
-    def mark_deleted(self, post_ids: Ints) -> None:
-        """Mark posts as gone; unknown ids pass."""
+    def mark_deleted(self, post_ids: Ints) -> Slots:
+        """Mark posts as gone and give their slots; unknown ids pass."""
         slots = self.slots_of(post_ids)
-        self._rows["deleted"][slots[slots >= 0]] = True
+        known = slots[slots >= 0]
+        self._rows["deleted"][known] = True
+        return known
 
     def _topic_rows(self, column: pa.ChunkedArray) -> tuple[NDArray[np.int32], Ints]:
         """Turn topic lists [n] into slots [n, 4] and their counts [n]; the first four count."""

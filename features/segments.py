@@ -127,11 +127,8 @@ def _open_run(path: Path) -> NDArray[np.int64]:
     return run
 
 
-def remove_orphans(root: Path, registered: set[str]) -> int:
-    """Delete files that a crash left before they were registered; give their number."""
-    removed = 0
+def remove_orphans(root: Path, registered: set[str]) -> None:
+    """Delete files that a crash left before they were registered."""
     for path in [*root.rglob("*.parquet"), *root.rglob("*.npy")]:
         if str(path.relative_to(root)) not in registered:
             path.unlink()
-            removed += 1
-    return removed
