@@ -27,7 +27,7 @@ from benchmarks.features import (
 )
 from benchmarks.measure import percentiles
 from features.parity import cached_values, compared, online_parity
-from features.store import FeastStore, open_store, read_online
+from features.store import FeastStore, open_store
 from features.views import AUTHOR_VIEW, POST_VIEW
 from features.workspace import Workspace
 
@@ -50,7 +50,7 @@ def feast_row(home: Path, candidates: int) -> dict[str, Any]:
         for repeat in range(_REPEATS):
             chosen = np.random.default_rng(repeat).choice(ids, candidates, replace=False)
             started = perf_counter()
-            read_online(store, POST_VIEW, chosen)
+            store.online_read(POST_VIEW, chosen)
             seconds.append(perf_counter() - started)
     return {
         "target": f"Feast SDK read, {candidates} posts x {len(POST_VIEW.columns)} columns",

@@ -15,17 +15,13 @@ from numpy.typing import NDArray
 
 from contracts.events import EventType
 from features.checkpoint import read_checkpoint
-from features.entities import PersonTable, PostTable
 from features.event_arrays import EVENT_COLUMNS, EventArrays, int_column
 from features.frames import FeatureFrames, replay
-from features.graph import Graph
-from features.history import Histories, HistoryStore
+from features.history import Histories
 from features.slots import Float32s, Float64s, Slots
 from features.state import FeatureState
 from features.views import HALF_LIFE_6H_US, POST_VIEW
 from features.workspace import Workspace
-
-__all__ = ["FeatureCache", "PersonTable", "PostTable"]
 
 _LOCKED_EVENTS: Final = 2000
 _TAIL_ROWS: Final = 100_000
@@ -42,6 +38,8 @@ class FeatureCache:
 
     def __init__(self, state: FeatureState, *, applied_seq: int = 0) -> None:
         self.state = state
+        self.posts, self.people = state.posts, state.people
+        self.histories, self.graph = state.histories, state.graph
         self._lock = RLock()
         self.applied_seq = applied_seq
         """Place in the log up to which the cache is patched."""
@@ -63,24 +61,6 @@ class FeatureCache:
         for tail in _tails(workspace, held.seq, up_to_seq):
             cache.apply(tail, workspace)
         return cache
-
-    @property
-    def posts(self) -> PostTable:
-        return self.state.posts
-
-    @property
-    def people(self) -> PersonTable:
-        return self.state.people
-
-    @property
-    def histories(self) -> HistoryStore:
-        """Histories and seen posts by person slot."""
-        return self.state.histories
-
-    @property
-    def graph(self) -> Graph:
-        """Follows, blocks and mutes by person slot."""
-        return self.state.graph
 
     def apply(self, events: pa.Table, workspace: Workspace) -> None:
         """Patch the cache with rows of LOG_SCHEMA that follow what is applied."""

@@ -191,5 +191,4 @@ def _plain_ids(ids: Ids | Sequence[int]) -> list[object]:
 def _check_kinds(kinds: Sequence[object]) -> None:
     wrong = {str(kind) for kind in kinds} - {"block", "mute"}
     if wrong:
-        msg = f"the kind of a block is block or mute, got {', '.join(sorted(wrong))}"
-        raise InvalidInput(msg)
+        raise InvalidInput(f"the kind of a block is block or mute, got {', '.join(sorted(wrong))}")

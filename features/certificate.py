@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from contracts.clock import to_datetime
 from features.columns import Columns
 from features.frames import FeatureFrames
-from features.slots import Bools, Float32s, Ints
+from features.slots import Float32s, Ints
 from features.storage import write_durably
 from features.views import FEATURE_HASH, FEATURE_TABLE, FEATURES
 
@@ -141,10 +141,6 @@ class Pairs(Columns):
             )
             for k, name in enumerate(FEATURES)
         ]
-
-    def take(self, kept: Bools) -> "Pairs":
-        """Keep some pairs."""
-        return self[kept]
 
     def check(
         self,

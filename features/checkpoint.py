@@ -43,8 +43,8 @@ class Checkpoint(NamedTuple):
 
 def write_checkpoint(
     workspace: Workspace, frames: FeatureFrames, state: FeatureState, edges: EdgeChanges, seq: int
-) -> Path:
-    """Store a state and the last change of each edge in the log; gives the folder.
+) -> None:
+    """Store a state and the last change of each edge in the log.
 
     The entities of `frames` must have been read after the log stood at `seq`.
     """
@@ -84,7 +84,6 @@ def write_checkpoint(
     for old in root.glob("checkpoint-*"):
         if old.name != name:
             shutil.rmtree(old, ignore_errors=True)
-    return root / name
 
 
 def read_checkpoint(workspace: Workspace, *, up_to_seq: int | None = None) -> Checkpoint | None:
@@ -188,15 +187,11 @@ def _restore_counters(state: CounterState, slots: Slots, table: pa.Table, prefix
 
 
 def _restore_ring(state: FeatureState, ring: ActionRing, table: pa.Table) -> None:
-    def flat(name: str) -> NDArray[Any]:
-        values: NDArray[Any] = table.column(name).combine_chunks().flatten().to_numpy()
-        return values
-
     lengths = table.column("posts").combine_chunks().value_lengths().to_numpy().astype(np.int64)
-    times = flat("times_us") if ring.times_us is not None else np.zeros(0, np.int64)
+    times = _flat(table, "times_us") if ring.times_us is not None else np.zeros(0, np.int64)
     slots = state.people.slots_of(int_column(table, "person_id"))
-    posts = state.posts.slots_of(flat("posts")).astype(np.int32)
-    entries = RingEntries(int_column(table, "count"), lengths, posts, flat("types"), times)
+    posts = state.posts.slots_of(_flat(table, "posts")).astype(np.int32)
+    entries = RingEntries(int_column(table, "count"), lengths, posts, _flat(table, "types"), times)
     ring.restore(slots, entries)
 
 
@@ -219,6 +214,10 @@ def _fixed(matrix: NDArray[Any]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
 
 
+def _flat(table: pa.Table, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = table.column(name).combine_chunks().flatten().to_numpy()
+    return values
+
+
 def _matrix(table: pa.Table, name: str, width: int) -> NDArray[Any]:
-    flat: NDArray[Any] = table.column(name).combine_chunks().flatten().to_numpy()
-    return flat.reshape(-1, width)
+    return _flat(table, name).reshape(-1, width)

@@ -151,8 +151,7 @@ class HourlyWindow:
 
     def _alive(self, last_hour: NDArray[np.int32], passed: Ints) -> Float32s:
         """Weigh buckets [N, 24] by 1 where inside the window `passed` hours later, else 0."""
-        alive: Float32s = self._masks[last_hour % WINDOW_HOURS, np.minimum(passed, WINDOW_HOURS)]
-        return alive
+        return self._masks[last_hour % WINDOW_HOURS, np.minimum(passed, WINDOW_HOURS)]
 
 
 def _window_masks() -> Float32s:

@@ -37,8 +37,6 @@ class LanguageCodes:
     def encode(self, column: pa.ChunkedArray) -> NDArray[np.int16]:
         """Encode languages [n]; null and empty become -1."""
         dictionary = column.combine_chunks().dictionary_encode()
-        if isinstance(dictionary, pa.ChunkedArray):
-            dictionary = dictionary.combine_chunks()
         codes = [self._code(word) for word in dictionary.dictionary.to_pylist()]
         places = dictionary.indices.fill_null(len(codes)).to_numpy()
         encoded: NDArray[np.int16] = np.array([*codes, UNKNOWN_LANGUAGE], np.int16)[places]
@@ -88,11 +86,10 @@ class PersonTable:
         self.as_author.ensure(rows)
         self._language = grown(self._language, rows, fill=UNKNOWN_LANGUAGE)
 
-    def add_people(self, people: pa.Table) -> Slots:
-        """Add or update rows of PEOPLE_SCHEMA; gives their slots."""
+    def add_people(self, people: pa.Table) -> None:
+        """Add or update rows of PEOPLE_SCHEMA."""
         slots = self.ensure(int_column(people, "person_id"))
         self._language[slots] = self._languages.encode(people.column("language"))
-        return slots
 
 
 class PostTable:
@@ -143,8 +140,7 @@ class PostTable:
     def rows(self, slots: NDArray[np.integer]) -> NDArray[np.void]:
         """Gather whole rows of slots, any shape: fields named like the properties."""
         words = self._rows.view(np.int64).reshape(-1, _ROW.itemsize // 8)
-        rows: NDArray[np.void] = words.take(slots, axis=0).view(_ROW)[..., 0]
-        return rows
+        return words.take(slots, axis=0).view(_ROW)[..., 0]
 
     def slots_of(self, post_ids: Ints) -> Slots:
         """Look slots up; -1 where a post is not known."""
@@ -173,15 +169,16 @@ class PostTable:
         self._rows[slots] = rows
         return slots
 
-    def mark_deleted(self, post_ids: Ints) -> None:
-        """Mark posts as gone; unknown ids pass."""
+    def mark_deleted(self, post_ids: Ints) -> Slots:
+        """Mark posts as gone and give their slots; unknown ids pass."""
         slots = self.slots_of(post_ids)
-        self._rows["deleted"][slots[slots >= 0]] = True
+        known = slots[slots >= 0]
+        self._rows["deleted"][known] = True
+        return known
 
     def _topic_rows(self, column: pa.ChunkedArray) -> tuple[NDArray[np.int32], Ints]:
         """Turn topic lists [n] into slots [n, 4] and their counts [n]; the first four count."""
         lists = column.combine_chunks()
-        lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
         lengths = lists.value_lengths().fill_null(0).to_numpy().astype(np.int64)
         flat = self.topics_index.add(lists.flatten().to_numpy(zero_copy_only=False))
         starts = np.cumsum(lengths) - lengths

@@ -156,10 +156,7 @@ class EventLog:
         return rows if keep.all() else rows.filter(pa.array(keep))
 
     def _register(self, connection: Connection, segments: list[Segment]) -> None:
-        connection.executemany(
-            "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(s.path, s.month, s.rows, s.min_seq, s.max_seq, s.min_us, s.max_us) for s in segments],
-        )
+        connection.executemany("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)", segments)
 
     def _add_run(self, connection: Connection, ids: NDArray[np.int64], first_seq: int) -> None:
         path, count, replaced = self._runs.merged_with(ids, str(first_seq))
@@ -200,8 +197,7 @@ def conform(events: pa.Table) -> pa.Table:
     rows = events if events.schema == EVENT_SCHEMA else fitted(events, EVENT_SCHEMA, _WORDS)
     for field in EVENT_SCHEMA:
         if not field.nullable and rows.column(field.name).null_count:
-            msg = f"event column {field.name} has empty values"
-            raise SchemaMismatch(msg)
+            raise SchemaMismatch(f"event column {field.name} has empty values")
     if rows.num_rows:
         types = integers_of(rows, "type")
         if types.min() < min(EventType) or types.max() > max(EventType):

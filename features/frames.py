@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contracts.events import LOG_SCHEMA, EventType
 from contracts.tables import BLOCKS_SCHEMA, FOLLOWS_SCHEMA, PEOPLE_SCHEMA
@@ -66,26 +67,17 @@ def event_arrays(frames: FeatureFrames, state: FeatureState) -> EventArrays:
 
 def catalog_edges(frames: FeatureFrames, state: FeatureState) -> EdgeChanges:
     """Give the edges that the catalog holds as openings at their `since`."""
-    index = state.people.index
-    kinds = np.array(frames.blocks.column("kind").to_pylist(), dtype=object)
-    parts = [
-        EdgeChanges.since(
-            index.slots_of(int_column(frames.follows, "follower_id")),
-            index.slots_of(int_column(frames.follows, "followee_id")),
-            EdgeKind.FOLLOW,
-            int_column(frames.follows, "since"),
-        )
-    ]
-    for kind, word in ((EdgeKind.BLOCK, "block"), (EdgeKind.MUTE, "mute")):
-        rows = frames.blocks.filter(pa.array((kinds == word).astype(bool)))
-        parts.append(
-            EdgeChanges.since(
-                index.slots_of(int_column(rows, "blocker_id")),
-                index.slots_of(int_column(rows, "blocked_id")),
-                kind,
-                int_column(rows, "since"),
-            )
-        )
+    blocks = frames.blocks
+    block, mute = (blocks.filter(pc.equal(blocks["kind"], word)) for word in ("block", "mute"))
+    tables = (
+        (EdgeKind.FOLLOW, frames.follows, ("follower_id", "followee_id")),
+        (EdgeKind.BLOCK, block, ("blocker_id", "blocked_id")),
+        (EdgeKind.MUTE, mute, ("blocker_id", "blocked_id")),
+    )
+    parts = []
+    for kind, rows, people in tables:
+        sources, targets = (state.people.slots_of(int_column(rows, name)) for name in people)
+        parts.append(EdgeChanges.since(sources, targets, kind, int_column(rows, "since")))
     return EdgeChanges.in_order(parts)
 
 

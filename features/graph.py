@@ -104,23 +104,15 @@ class Graph:
     def __init__(self, rows: int = 0) -> None:
         self._out: dict[EdgeKind, dict[int, Neighbours]] = {kind: {} for kind in EdgeKind}
         self._blocked_by: dict[int, Neighbours] = {}
-        self._follows = np.zeros(rows, np.int32)
-        self._followers = np.zeros(rows, np.int32)
-
-    @property
-    def follows(self) -> NDArray[np.int32]:
+        self.follows = np.zeros(rows, np.int32)
         """People followed, by slot; at least as long as the person table."""
-        return self._follows
-
-    @property
-    def followers(self) -> NDArray[np.int32]:
+        self.followers = np.zeros(rows, np.int32)
         """Followers, by slot; at least as long as the person table."""
-        return self._followers
 
     def ensure(self, rows: int) -> None:
         """Grow to at least this many people."""
-        self._follows = grown(self._follows, rows)
-        self._followers = grown(self._followers, rows)
+        self.follows = grown(self.follows, rows)
+        self.followers = grown(self.followers, rows)
 
     def followees(self, viewer: int) -> Neighbours:
         """Slots of the people whom a viewer follows, in no order; read only."""
@@ -145,8 +137,8 @@ class Graph:
             sources, targets = edges.sources[chosen], edges.targets[chosen]
             self._out[kind] = _grouped(sources, targets)
             if kind is EdgeKind.FOLLOW:
-                self._follows += _counts(sources, self._follows.shape[0])
-                self._followers += _counts(targets, self._followers.shape[0])
+                self.follows += _counts(sources, self.follows.shape[0])
+                self.followers += _counts(targets, self.followers.shape[0])
             if kind is EdgeKind.BLOCK:
                 self._blocked_by = _grouped(targets, sources)
 
@@ -157,9 +149,9 @@ class Graph:
             sources, before, after = _replace(self._out[kind], part.sources, part.targets, part)
             if kind is EdgeKind.FOLLOW:
                 for source in sources:
-                    self._follows[source] = self.followees(source).shape[0]
-                np.subtract.at(self._followers, before, 1)
-                np.add.at(self._followers, after, 1)
+                    self.follows[source] = self.followees(source).shape[0]
+                np.subtract.at(self.followers, before, 1)
+                np.add.at(self.followers, after, 1)
             if kind is EdgeKind.BLOCK:
                 _replace(self._blocked_by, part.targets, part.sources, part)
 

@@ -64,8 +64,7 @@ class IdMap:
         known = [text for text in texts if text is not None]
         if len(known) < len(texts):
             missing = wanted[texts.index(None)]
-            msg = f"no {namespace.value} has the internal id {missing}"
-            raise NotFound(msg)
+            raise NotFound(f"no {namespace.value} has the internal id {missing}")
         return known
 
     def all(self, namespace: Namespace) -> tuple[Ids, list[str]]:
@@ -78,8 +77,7 @@ class IdMap:
     def _make(self, namespace: Namespace, external: list[str]) -> Ids:
         with self._database.write() as connection:
             if self._database.nested:
-                msg = "intern ids before the transaction that uses them"
-                raise RuntimeError(msg)
+                raise RuntimeError("intern ids before the transaction that uses them")
             # Once more under the write lock: another thread may have made some meanwhile.
             found = self.lookup(namespace, external)
             missing = np.flatnonzero(found == UNKNOWN_ID).tolist()

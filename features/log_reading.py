@@ -174,12 +174,10 @@ def _overlapping_groups(
 
 def _filtered(part: pa.Table, wanted: Wanted) -> pa.Table:
     keep = np.ones(part.num_rows, dtype=np.bool_)
-    if wanted.start_us is not None or wanted.end_us is not None:
-        times = integers_of(part, "event_time")
-        if wanted.start_us is not None:
-            keep &= times >= wanted.start_us
-        if wanted.end_us is not None:
-            keep &= times < wanted.end_us
+    if wanted.start_us is not None:
+        keep &= integers_of(part, "event_time") >= wanted.start_us
+    if wanted.end_us is not None:
+        keep &= integers_of(part, "event_time") < wanted.end_us
     if wanted.types is not None:
         keep &= np.isin(integers_of(part, "type"), [int(t) for t in wanted.types])
     if wanted.up_to_seq is not None:

@@ -42,8 +42,7 @@ def asof_join(
     """
     missing = {key, "event_timestamp", "created_timestamp", *columns} - set(snapshots.column_names)
     if missing:
-        msg = f"snapshots lack the columns {sorted(missing)}"
-        raise SchemaMismatch(msg)
+        raise SchemaMismatch(f"snapshots lack the columns {sorted(missing)}")
     ids = int_column(snapshots, key)
     events, created = (int_column(snapshots, f"{k}_timestamp") for k in ("event", "created"))
     order = np.lexsort((created, events, ids))

@@ -10,20 +10,14 @@ from features.slots import Ints, Slots, run_lengths, run_starts
 PER_AUTHOR: Final = 50
 NEWEST: Final = 5000
 
-_EMPTY: Final = np.zeros(0, np.int32)
-
 
 class RecentPosts:
     """Slots of recent posts; arrays are replaced, never written in place."""
 
     def __init__(self) -> None:
         self._by_author: dict[int, NDArray[np.int32]] = {}
-        self._newest = _EMPTY
-
-    @property
-    def newest(self) -> NDArray[np.int32]:
+        self.newest = np.zeros(0, np.int32)
         """Slots of the newest 5,000 posts, newest first."""
-        return self._newest
 
     def of_authors(self, authors: NDArray[np.int32], per_author: int = PER_AUTHOR) -> Slots:
         """Gather the newest posts of several authors, author by author: [m] slots."""
@@ -32,7 +26,7 @@ class RecentPosts:
 
     def add(self, slots: Slots, authors: NDArray[np.int32], created_us: Ints) -> None:
         """Add posts [m]; `authors` [m] and `created_us` of all posts by slot [n]."""
-        self._newest = _newest_first(self._newest, slots, created_us, NEWEST)
+        self.newest = _newest_first(self.newest, slots, created_us, NEWEST)
         known = authors >= 0
         order = np.lexsort((-slots[known], -created_us[slots[known]], authors[known]))
         owners, posts = authors[known][order], slots[known][order]
@@ -52,7 +46,7 @@ class RecentPosts:
         """Remove deleted posts [m] of authors [m]."""
         if slots.shape[0] == 0:
             return
-        self._newest = self._newest[~np.isin(self._newest, slots)]
+        self.newest = self.newest[~np.isin(self.newest, slots)]
         for author in set(authors.tolist()) & self._by_author.keys():
             held = self._by_author[author]
             self._by_author[author] = held[~np.isin(held, slots)]

@@ -1,9 +1,8 @@
 """Sealed parts of the event log: a Parquet file a month and batch, and sorted event id runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +16,8 @@ from features.storage import durable_file, sync_folder
 _ROW_GROUP: Final = 131_072
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One sealed file; `path` is relative to the events folder, bounds are inclusive."""
+class Segment(NamedTuple):
+    """One sealed file and its row; `path` is relative to the events folder, bounds inclusive."""
 
     path: str
     month: str
@@ -129,11 +127,8 @@ def _open_run(path: Path) -> NDArray[np.int64]:
     return run
 
 
-def remove_orphans(root: Path, registered: set[str]) -> int:
-    """Delete files that a crash left before they were registered; give their number."""
-    removed = 0
+def remove_orphans(root: Path, registered: set[str]) -> None:
+    """Delete files that a crash left before they were registered."""
     for path in [*root.rglob("*.parquet"), *root.rglob("*.npy")]:
         if str(path.relative_to(root)) not in registered:
             path.unlink()
-            removed += 1
-    return removed

@@ -40,8 +40,7 @@ def run_starts(ordered: NDArray[Any]) -> Ints:
 
 def run_lengths(starts: Ints, total: int) -> Ints:
     """Give the lengths of runs that begin at `starts` and end at the next start, or at `total`."""
-    lengths: Ints = np.diff(starts, append=total)
-    return lengths
+    return np.diff(starts, append=total)
 
 
 def last_of_each(keys: Ints) -> Slots:

@@ -26,8 +26,7 @@ def fitted(table: pa.Table, schema: pa.Schema, words: Words) -> pa.Table:
     try:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        msg = f"{words.misfit}: {error}"
-        raise SchemaMismatch(msg) from error
+        raise SchemaMismatch(f"{words.misfit}: {error}") from error
 
 
 def stored_columns(table: pa.Table) -> list[list[object]]:

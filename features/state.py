@@ -32,20 +32,18 @@ class FeatureState:
         self.recent = RecentPosts()
         self._grow()
 
-    def add_people(self, people: pa.Table) -> Slots:
-        """Add or update rows of PEOPLE_SCHEMA; gives their slots."""
-        slots = self.people.add_people(people)
+    def add_people(self, people: pa.Table) -> None:
+        """Add or update rows of PEOPLE_SCHEMA."""
+        self.people.add_people(people)
         self._grow()
-        return slots
 
-    def ensure_people(self, person_ids: Ints) -> Slots:
-        """Give people slots, known or not; null stays -1."""
-        slots = self.people.ensure(person_ids)
+    def ensure_people(self, person_ids: Ints) -> None:
+        """Give people slots, known or not; null (-1) gets none."""
+        self.people.ensure(person_ids)
         self._grow()
-        return slots
 
-    def add_posts(self, posts: pa.Table, *, count: bool = True) -> Slots:
-        """Add or update rows of POSTS_SCHEMA; gives their slots.
+    def add_posts(self, posts: pa.Table, *, count: bool = True) -> None:
+        """Add or update rows of POSTS_SCHEMA.
 
         A new post counts as made by its author now, unless `count` is false (a replay counts it in
         its turn).
@@ -59,13 +57,10 @@ class FeatureState:
         if count:
             new = np.unique(slots[slots >= before])
             count_posts(self.people, authors[new].astype(np.int64), created_us[new])
-        return slots
 
     def delete_posts(self, post_ids: Ints) -> None:
         """Mark posts as gone and take them from the lists of recent ones."""
-        self.posts.mark_deleted(post_ids)
-        slots = self.posts.slots_of(post_ids)
-        slots = slots[slots >= 0]
+        slots = self.posts.mark_deleted(post_ids)
         self.recent.remove(slots, self.posts.author_slot[slots])
 
     def apply(self, events: EventArrays) -> None:

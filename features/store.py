@@ -109,11 +109,6 @@ def open_store(workspace: Workspace) -> FeastStore:
     return FeastStore(workspace.home, online_url=load_settings().online_store_url)
 
 
-def read_online(store: FeastStore, view: View, entity_ids: Ints) -> Float64s:
-    """Read a view's newest rows online: ids [n] -> [n, columns], NaN where there is no row."""
-    return store.online_read(view, entity_ids)
-
-
 def _entity(view: View) -> Entity:
     return Entity(name=view.key, join_keys=[view.key], value_type=ValueType.INT64)
 

@@ -11,7 +11,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from contracts.clock import DAY_US, HOUR_US
-from contracts.events import UNDO_OF, EventType
+from contracts.events import NEGATIVE_ACTIONS, POSITIVE_ACTIONS, UNDO_OF, EventType
 from contracts.policy import FAMILIES
 
 HALF_LIFE_6H_US: Final = 6.0 * HOUR_US
@@ -49,8 +49,6 @@ class View:
 
 
 _E = EventType
-_POSITIVE = (_E.CLICK, _E.LIKE, _E.COMMENT, _E.REPOST, _E.SHARE, _E.SAVE)
-_NEGATIVE = (_E.HIDE, _E.NOT_INTERESTED, _E.REPORT)
 _TTL: Final = timedelta(days=3650)
 """Decayed state never goes stale by itself, so views live longer than any log at hand."""
 
@@ -59,13 +57,13 @@ POST_VIEW: Final = View(
     name="post_state",
     key="post_id",
     counters=(
-        Counter("positive_6h", HALF_LIFE_6H_US, _POSITIVE),
+        Counter("positive_6h", HALF_LIFE_6H_US, POSITIVE_ACTIONS),
         Counter("click_7d", HALF_LIFE_7D_US, (_E.CLICK,)),
         Counter("like_7d", HALF_LIFE_7D_US, (_E.LIKE,)),
         Counter("comment_7d", HALF_LIFE_7D_US, (_E.COMMENT,)),
         Counter("repost_7d", HALF_LIFE_7D_US, (_E.REPOST, _E.SHARE)),
         Counter("save_7d", HALF_LIFE_7D_US, (_E.SAVE,)),
-        Counter("negative_7d", HALF_LIFE_7D_US, _NEGATIVE),
+        Counter("negative_7d", HALF_LIFE_7D_US, NEGATIVE_ACTIONS),
         Counter("impression_7d", HALF_LIFE_7D_US, (_E.IMPRESSION,)),
         Counter("click_all", FOREVER_US, (_E.CLICK,)),
         Counter("like_all", FOREVER_US, (_E.LIKE,)),
@@ -78,8 +76,8 @@ AUTHOR_VIEW: Final = View(
     name="author_state",
     key="author_id",
     counters=(
-        Counter("positive_7d", HALF_LIFE_7D_US, _POSITIVE),
-        Counter("negative_7d", HALF_LIFE_7D_US, _NEGATIVE),
+        Counter("positive_7d", HALF_LIFE_7D_US, POSITIVE_ACTIONS),
+        Counter("negative_7d", HALF_LIFE_7D_US, NEGATIVE_ACTIONS),
         Counter("posts_7d", HALF_LIFE_7D_US, ()),  # counted from posts, not from events
     ),
     extras=("followers",),
@@ -93,7 +91,7 @@ PERSON_VIEW: Final = View(
         Counter("like_7d", HALF_LIFE_7D_US, (_E.LIKE,)),
         Counter("comment_7d", HALF_LIFE_7D_US, (_E.COMMENT,)),
         Counter("repost_7d", HALF_LIFE_7D_US, (_E.REPOST, _E.SHARE, _E.SAVE)),
-        Counter("negative_7d", HALF_LIFE_7D_US, _NEGATIVE),
+        Counter("negative_7d", HALF_LIFE_7D_US, NEGATIVE_ACTIONS),
     ),
     extras=("follows",),
     ttl=_TTL,

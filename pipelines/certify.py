@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -61,20 +61,6 @@ _OWN: Final = (*(f.name for f in VIEWER_FEATURES), *(f.name for f in CROSS_FEATU
 """Features that one viewer's doings decide."""
 
 
-class Source(Protocol):
-    """Like `FeatureSource`."""
-
-    def __call__(
-        self, viewer_ids: Ints, times_us: Ints, post_ids: Ints, family_scores: Float32s
-    ) -> NDArray[np.float16]:
-        """Compute features [Q, C, F] of candidates [Q, C] as of [Q] moments."""
-        ...
-
-    def hidden_from(self, viewer_ids: Ints, from_us: Ints) -> "Source":
-        """Hide what some people did from a moment on."""
-        ...
-
-
 def load_cache(workspace: Workspace, up_to_seq: int) -> FeatureCache:
     """Load a cache as a server does that starts now."""
     return FeatureCache.load(workspace, up_to_seq=up_to_seq)
@@ -86,7 +72,7 @@ class Paths:
 
     serve: ServeFrom = start_serving
     load: Callable[[Workspace, int], FeatureCache] = load_cache
-    source: Callable[[FeatureFrames], Source] = FeatureSource
+    source: Callable[[FeatureFrames], FeatureSource] = FeatureSource
     join: AsofJoin = asof_join
 
     def offline(
@@ -226,7 +212,7 @@ class _Comparison:
         pairs = Pairs.of(asked, served(next(walked), asked), offline[0])
         of_pair = np.repeat(planted.scenarios, asked.posts.shape[1])
         checks = [
-            pairs.take(of_pair == k).check(f"planted: {words}") for k, words in enumerate(SCENARIOS)
+            pairs[of_pair == k].check(f"planted: {words}") for k, words in enumerate(SCENARIOS)
         ]
         after = Pairs.of(later, served(next(walked), later), offline[1])
         checks.append(after.check("planted: all known later"))

@@ -107,9 +107,11 @@ class Reporter:
             yield advance
 
     def finish(self, result: Mapping[str, object]) -> None:
-        """Print the result as the last line under `--json`; otherwise nothing."""
+        """Print the result as the last line under `--json`; exit status 1 where it is not `ok`."""
         if self.as_json:
             typer.echo(json_line(result))
+        if not result.get("ok", True):
+            raise typer.Exit(1)
 
 
 def home_of(home: Path | None) -> Path:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -90,9 +91,8 @@ def check(record: Record, shelves: Shelves) -> Checked:
 def replay_sample(home: Path, count: int, seed: int, advance: Callable[[int], None]) -> Sampled:
     """Replay a seeded sample of a home folder's records, hot and sealed, in batches."""
     sampled, shelves = Sampled(seed), Shelves(home)
-    archive = RecordArchive(home / "records", read_only=True)
-    started = perf_counter()
-    try:
+    with closing(RecordArchive(home / "records", read_only=True)) as archive:
+        started = perf_counter()
         ids = np.unique(archive.ids())
         if not len(ids):
             msg = f"there are no decision records in {home / 'records'}"
@@ -113,8 +113,6 @@ def replay_sample(home: Path, count: int, seed: int, advance: Callable[[int], No
             sampled.add("unreadable", Checked("different", tuple(damaged)), missing)
         sampled.seconds = perf_counter() - started
         sampled.bytes = record_bytes(archive)
-    finally:
-        archive.close()
     return sampled
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -24,12 +25,11 @@ from serving.records.archive import RecordArchive
 def serve_alone(settings: Settings, policy: Policy | None) -> None:
     """Serve in this process until SIGTERM or SIGINT."""
     _without_pandas()
-    with Workspace.open(settings.home) as workspace:
-        feeds = open_service(workspace, settings, policy=policy)
-        try:
-            run_server(create_app(settings, workspace, feeds), settings.host, settings.port)
-        finally:
-            feeds.close()
+    with (
+        Workspace.open(settings.home) as workspace,
+        closing(open_service(workspace, settings, policy=policy)) as feeds,
+    ):
+        run_server(create_app(settings, workspace, feeds), settings.host, settings.port)
 
 
 def serve_among(settings: Settings, policy: Policy | None, post: Post) -> None:
@@ -45,11 +45,8 @@ def serve_among(settings: Settings, policy: Policy | None, post: Post) -> None:
             if writes:
                 _make_stores(settings)
                 post.prepared.set()
-            feeds = open_service(workspace, settings, policy=policy)
-            try:
+            with closing(open_service(workspace, settings, policy=policy)) as feeds:
                 serve_worker(create_app(settings, workspace, feeds, logger=logger), post)
-            finally:
-                feeds.close()
     except HeadwaterError as error:
         logger.error("worker_failed", cause=str(error))
         sys.exit(1)

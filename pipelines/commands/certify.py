@@ -26,8 +26,6 @@ def certify(
         made = certify_home(home_of(home), samples)
     _show_certificate(report, made)
     report.finish({"ok": made.green, **made.as_dict()})
-    if not made.green:
-        raise typer.Exit(1)
 
 
 def _show_certificate(report: Reporter, made: Certificate) -> None:

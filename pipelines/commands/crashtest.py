@@ -27,5 +27,3 @@ def crashtest(
     report.table("kill -9", heads, rows)
     holds = all(count.holds for count in counts)
     report.finish({"ok": holds, "modes": [count.as_json() for count in counts]})
-    if not holds:
-        raise typer.Exit(1)

@@ -1,7 +1,6 @@
 """`headwater doctor`: what binds, in one sentence, and what to do."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Final
@@ -46,15 +45,7 @@ def doctor(
     _show(report, findings)
     if unknown:
         report.say(f"{unknown} checks had nothing to look at.")
-    report.finish(
-        {
-            "ok": not broken,
-            "binding": None if worst is None else asdict(worst),
-            "findings": [asdict(finding) for finding in findings],
-        }
-    )
-    if broken:
-        raise typer.Exit(1)
+    report.finish({"ok": not broken, "binding": worst, "findings": findings})
 
 
 def _observe(home: Path | None, url: str | None, key: str | None) -> Observed:

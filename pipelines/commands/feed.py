@@ -1,5 +1,6 @@
 """`headwater feed`: rank one viewer's feed and print it."""
 
+from contextlib import closing
 from dataclasses import asdict
 from secrets import randbits
 from typing import Annotated
@@ -31,11 +32,9 @@ def feed(
     now = Clock(load_settings().clock_offset_seconds * 1_000_000).now_us()
     with Workspace.open(folder, read_only=True) as workspace:
         person = viewer_id(workspace, viewer)
-        service = open_service(workspace, load_settings().unhurried(), start=False)
-        try:
+        settings = load_settings().unhurried()
+        with closing(open_service(workspace, settings, start=False)) as service:
             page = service.open(FeedQuery(FeedId(randbits(63)), UserId(person), now, limit))
-        finally:
-            service.close()
         rows = page_rows(workspace, page, now)
     feed_id = feed_id_text(page.feed_id)
     print_feed(report, f"Feed {feed_id} of {viewer}", rows)

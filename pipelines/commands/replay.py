@@ -1,6 +1,7 @@
 """`headwater replay`: rebuild a served feed from its record, or a sample of all feeds."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -60,25 +61,19 @@ def replay(
             found = replay_sample(folder, sample, seed, advance)
         _show_sample(report, found)
         report.finish({"ok": not found.counts["different"], **found.as_dict()})
-        if found.counts["different"]:
-            raise typer.Exit(1)
         return
     if feed_id is None:
         msg = "nothing to replay: name a feed, or say how many with --sample"
         raise InvalidInput(msg, hint="`headwater feed VIEWER` prints the id of the feed it ranks")
-    if not _replay_one(report, folder, feed_id_of(feed_id), bundle, policy):
-        raise typer.Exit(1)
+    _replay_one(report, folder, feed_id_of(feed_id), bundle, policy)
 
 
 def _replay_one(
     report: Reporter, home: Path, feed_id: int, bundle: str | None, policy_ref: str | None
-) -> bool:
-    """Replay a feed, show it, and say whether it came back as it was served."""
-    archive = RecordArchive(home / "records", read_only=True)
-    try:
+) -> None:
+    """Replay a feed and show it; exit status 1 where it did not come back as it was served."""
+    with closing(RecordArchive(home / "records", read_only=True)) as archive:
         record = find_record(archive, feed_id)
-    finally:
-        archive.close()
     if record is None:
         msg = f"there is no record of the feed {feed_id_text(feed_id)}"
         raise NotFound(msg, hint="records are kept for `record_days`")
@@ -95,7 +90,6 @@ def _replay_one(
                 counterfactual(record, other, ranker), bundle, other
             )
     report.finish({"ok": found.outcome != "different", **result})
-    return found.outcome != "different"
 
 
 class _Shown:

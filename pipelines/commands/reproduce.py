@@ -1,17 +1,23 @@
 """`headwater reproduce`: published protocols on public sets, ours beside their figures."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from contracts.errors import NotFound
 from contracts.settings import load_settings
 from models.base import TrainingContext
 from pipelines.console import AsJson, Reporter, Results
-from pipelines.reproduce import run_protocol, sets_here
-from training.protocols.report import comparison
+from pipelines.ingestion.adapters.checksums import check_files
+from training.protocols.report import comparison, write_protocol
 from training.protocols.run import ENSEMBLE, ProtocolResult
+from training.protocols.run import reproduce as run_set
+from training.protocols.sets import SETS, ProtocolSet
 from training.stages import StageClock
+
+ALL: Final = "all"
 
 
 def reproduce(
@@ -31,7 +37,7 @@ def reproduce(
     report = Reporter(as_json)
     folder = data or load_settings().data_dir
     found = []
-    for chosen in sets_here(name, folder):
+    for chosen in _sets_here(name, folder):
         report.say(f"{chosen.name}: {chosen.protocol}", style="bold")
         clock = StageClock(
             begins=lambda stage: report.say(f"{stage} ..."),
@@ -39,12 +45,48 @@ def reproduce(
         )
         with report.progress("people ranked") as advance:
             context = TrainingContext(seed, threads)
-            result = run_protocol(chosen, folder, context, clock, results, advance)
+            result = _run_protocol(chosen, folder, context, clock, results, advance)
         head, rows = comparison(result, brief=True)
         title = f"{chosen.name}: {result.people:,} people tested (ours less theirs in brackets)"
         report.table(title, head, rows)
         found.append(result)
     report.finish({"ok": True, "sets": [_summary(result) for result in found]})
+
+
+def _sets_here(name: str, data: Path) -> list[ProtocolSet]:
+    """Find the set of a name, or with `all` every set whose folder is there; NotFound if none."""
+    if name != ALL:
+        if name not in SETS:
+            raise NotFound(f"there is no set {name!r}", hint=f"one of {', '.join(SETS)}, {ALL}")
+        return [SETS[name]]
+    found = [each for each in SETS.values() if (data / each.folder).is_dir()]
+    if not found:
+        folders = ", ".join(each.folder for each in SETS.values())
+        raise NotFound(f"{data} holds none of {folders}", hint="give their folder with --data")
+    return found
+
+
+def _run_protocol(
+    chosen: ProtocolSet,
+    data: Path,
+    context: TrainingContext,
+    clock: StageClock,
+    results: Path | None,
+    done: Callable[[int], None],
+) -> ProtocolResult:
+    """Check the files, run the protocol, and write its section of `results` where it is given."""
+    folder = data / chosen.folder
+    warnings = check_files(folder, list(chosen.files))
+    split = chosen.read(folder)
+    result = run_set(chosen, split, context, clock, done)
+    if results is not None:
+        notes = {
+            "Data": f"{len(split.learned.values):,} actions trained on, {split.n_people:,} people, "
+            f"{split.n_items:,} items" + "".join(f"; {warning}" for warning in warnings),
+            "Seed": f"{context.seed}, {context.threads} threads",
+        }
+        write_protocol(results, result, notes)
+    return result
 
 
 def _summary(result: ProtocolResult) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """`headwater why`: explain one post of one feed."""
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -33,11 +34,8 @@ def why(
         post = int(workspace.ids.lookup(Namespace.POST, [post_id])[0])
         if post == UNKNOWN_ID:
             raise NotFound(f"no post is known as {post_id!r}", hint="ids are those of your files")
-        service = open_service(workspace, load_settings(), start=False)
-        try:
+        with closing(open_service(workspace, load_settings(), start=False)) as service:
             found = service.explain(feed, None, post)
-        finally:
-            service.close()
         answer = why_of(workspace, found)
     _print(report, answer, found)
     report.finish(answer.body)

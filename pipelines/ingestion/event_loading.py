@@ -14,18 +14,11 @@ from features.identity import event_ids_of
 from features.segments import integers_of
 from features.workspace import Workspace
 from pipelines.ingestion.event_keys import made_event_ids
-from pipelines.ingestion.fields import (
-    Fields,
-    column_ids,
-    nullable_ids,
-    nullable_times,
-)
-from pipelines.ingestion.loading import EARLIEST_EVENT_US, FileState, Loading
+from pipelines.ingestion.fields import Fields, column_ids, mask_of, nullable_ids, nullable_times
+from pipelines.ingestion.loading import EARLIEST_EVENT_US, FileState, Ids, Loading
 from pipelines.ingestion.rejects import RowCheck
 from pipelines.ingestion.rows import RowBatch
 from pipelines.ingestion.times import ABSENT_US
-
-Ids = NDArray[np.int64]
 
 _EXPOSURES: Final = [
     int(t) for t in (EventType.SERVED, EventType.IMPRESSION, EventType.VIEW, EventType.DWELL)
@@ -49,7 +42,7 @@ def load_events(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck
     ids = loading.workspace.ids
     if not loading.bare_posts:
         found = column_ids(ids.lookup, Namespace.POST, posts)
-        unknown = _given(posts) & ~loading.posts.has(found)
+        unknown = mask_of(posts.is_valid()) & ~loading.posts.has(found)
         fields.check.reject(unknown, "post_id is not among the posts")
     good = fields.check.good
     keep = pa.array(good)
@@ -95,7 +88,9 @@ def _needed(
 ) -> pa.Array:
     column = fields.ids(name)
     needs = np.isin(types, [int(t) for t in needing])
-    fields.check.reject(needs & ~_given(column), f"{name} is missing, this event type needs it")
+    fields.check.reject(
+        needs & ~mask_of(column.is_valid()), f"{name} is missing, this event type needs it"
+    )
     return column
 
 
@@ -121,13 +116,8 @@ def _make_posts(workspace: Workspace, post_ids: Ids, happened: Ids) -> None:
 def _event_ids(given: pa.Array, made: Ids) -> Ids:
     """Hash the file's own event ids; rows without one take the made id."""
     ids = made.copy()
-    ids[_given(given)] = event_ids_of(given.drop_null().to_pylist())
+    ids[mask_of(given.is_valid())] = event_ids_of(given.drop_null().to_pylist())
     return ids
-
-
-def _given(column: pa.Array) -> NDArray[np.bool_]:
-    given: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
-    return given
 
 
 def _apply_to_catalog(catalog: Catalog, events: pa.Table) -> None:

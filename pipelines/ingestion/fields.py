@@ -46,9 +46,9 @@ class Fields:
         """Give a column of external ids; rejects what is too long, and missing ones if required."""
         texts = self.texts(name)
         long = pc.greater(pc.binary_length(texts), LONGEST_ID).fill_null(False)
-        self.check.reject(_mask(long), f"{name} is longer than {LONGEST_ID} bytes")
+        self.check.reject(mask_of(long), f"{name} is longer than {LONGEST_ID} bytes")
         if required:
-            self.check.reject(_mask(texts.is_null()), f"{name} is missing")
+            self.check.reject(mask_of(texts.is_null()), f"{name} is missing")
         return texts
 
     def times(self, name: str, earliest_us: int) -> Times:
@@ -69,11 +69,9 @@ class Fields:
         """Give a float32 column; rejects what is no finite number."""
         texts = self.texts(name)
         fits = pc.match_substring_regex(texts, _FLOAT)
-        self.check.reject(_mask(pc.invert(fits).fill_null(False)), f"{name} is not a number")
+        self._reject_unless(fits, f"{name} is not a number")
         numbers = pc.if_else(fits, pc.utf8_trim_whitespace(texts), None).cast(pa.float32())
-        self.check.reject(
-            _mask(pc.invert(pc.is_finite(numbers)).fill_null(False)), f"{name} is not a number"
-        )
+        self._reject_unless(pc.is_finite(numbers), f"{name} is not a number")
         return numbers
 
     def positions(self, name: str) -> pa.Array:
@@ -82,15 +80,13 @@ class Fields:
         fits = pc.match_substring_regex(texts, _WHOLE)
         numbers = pc.if_else(fits, texts, None).cast(pa.float64()).cast(pa.int64())
         small = pc.and_kleene(fits, pc.less_equal(numbers, 32_767))
-        self.check.reject(
-            _mask(pc.invert(small).fill_null(False)), f"{name} is no whole number 0..32767"
-        )
+        self._reject_unless(small, f"{name} is no whole number 0..32767")
         return pc.if_else(small, numbers, None).cast(pa.int16())
 
     def event_types(self, words: dict[str, str]) -> NDArray[np.int8]:
         """Give event type codes; rejects words that are no event type."""
         texts = pc.utf8_lower(self.texts("type"))
-        self.check.reject(_mask(texts.is_null()), "type is missing")
+        self.check.reject(mask_of(texts.is_null()), "type is missing")
         encoded = texts.dictionary_encode()
         codes = [_type_code(word, words) for word in encoded.dictionary.to_pylist()]
         table = np.array([*codes, _UNKNOWN_TYPE], dtype=np.int8)
@@ -103,6 +99,10 @@ class Fields:
         encoded = self.texts(name).dictionary_encode()
         numbers = [_feed_id(text) for text in encoded.dictionary.to_pylist()]
         return pa.array(numbers, pa.int64()).take(encoded.indices)
+
+    def _reject_unless(self, fits: pa.Array, reason: str) -> None:
+        """Reject the rows that are given and do not fit."""
+        self.check.reject(mask_of(pc.invert(fits).fill_null(False)), reason)
 
 
 def column_ids(
@@ -124,7 +124,8 @@ def nullable_times(times: Times) -> pa.Array:
     return pa.array(times, pa.int64(), mask=times == ABSENT_US).cast(pa.timestamp("us", tz="UTC"))
 
 
-def _mask(flags: pa.Array) -> NDArray[np.bool_]:
+def mask_of(flags: pa.Array) -> NDArray[np.bool_]:
+    """Turn flags without nulls into an array, [n]."""
     mask: NDArray[np.bool_] = flags.to_numpy(zero_copy_only=False)
     return mask
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -122,16 +123,13 @@ def _begin(workspace: Workspace, dataset: Dataset) -> Loading:
 def _load_file(loading: Loading, source: Source, advance: Callable[[int], None]) -> FileReport:
     start = perf_counter()
     state = FileState(source)
-    rejects = RejectFile(loading.workspace.home, source.name)
     load, shown = _LOADERS[source.kind], 0
-    try:
+    with closing(RejectFile(loading.workspace.home, source.name)) as rejects:
         for batch in source.batches:
             rejects.take(batch, load(loading, state, batch))
             steps = int(batch.done * _PROGRESS_STEPS) - shown
             advance(steps)
             shown += steps
-    finally:
-        rejects.close()
     return FileReport(
         file=source.name,
         kind=source.kind.value,

@@ -24,7 +24,7 @@ from features.offline import asof_join
 from features.views import FEATURE_HASH, FEATURES, POST_VIEW
 from features.workspace import Workspace
 from pipelines import certify as certifying
-from pipelines.certify import Paths, Source, certify, certify_home, require_certificate
+from pipelines.certify import Paths, certify, certify_home, require_certificate
 from pipelines.commands.certify import certify as command
 from pipelines.console import Reporter
 from pipelines.publish import publish_bundle
@@ -168,7 +168,7 @@ class NothingHidden(FeatureSource):
     ],
 )
 def test_a_source_of_other_rows_is_red(
-    small_home: Path, source: Callable[[FeatureFrames], Source], names: set[str]
+    small_home: Path, source: Callable[[FeatureFrames], FeatureSource], names: set[str]
 ) -> None:
     found = broken(certified(small_home, Paths(source=source)))
     assert names <= found

@@ -56,8 +56,7 @@ def ordered_times(people: np.ndarray) -> np.ndarray:
     starts = np.cumsum(counts) - counts
     place = np.empty(len(people), dtype=np.int64)
     place[order] = np.arange(len(people)) - np.repeat(starts, counts)
-    times: np.ndarray = END_US - (counts[inverse] - 1 - place) * HOUR_US
-    return times
+    return END_US - (counts[inverse] - 1 - place) * HOUR_US
 
 
 def _originals(folder: Path, name: str) -> dict[str, str]:
