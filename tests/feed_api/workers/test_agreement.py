@@ -10,6 +10,7 @@ from contracts.clock import now_us
 from contracts.degrade import DegradeLevel
 from contracts.events import EventType
 from contracts.ids import FeedId, Namespace, UserId
+from contracts.policy import FAMILIES
 from contracts.query import FeedQuery
 from contracts.settings import Settings
 from features.workspace import Workspace
@@ -105,5 +106,5 @@ def test_two_workers_hold_the_same_features_and_rank_the_same_feeds(pair):
 def features_of(feeds: FeedService, person: int, now: int):
     cache = feeds._cache
     posts = np.sort(cache.posts.post_id)
-    scores = np.zeros((len(posts), 3), dtype=np.float32)
+    scores = np.zeros((len(posts), len(FAMILIES)), dtype=np.float32)
     return cache.feature_matrix(person, cache.posts.slots_of(posts), now, scores)
