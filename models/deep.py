@@ -135,9 +135,14 @@ def topic_shares(content: PostContent, topic_ids: NDArray[np.int64]) -> FloatArr
 
 
 def item_content(inputs: FloatArray, weights: dict[str, FloatArray]) -> FloatArray:
-    """Map content and topics [m, c] through the item tower's two layers: [m, d]."""
-    hidden = np.maximum(inputs @ weights["item.0.weight"].T + weights["item.0.bias"], 0.0)
-    encoded: FloatArray = hidden @ weights["item.2.weight"].T + weights["item.2.bias"]
+    """Map content and topics [m, c] through the item tower's two layers: [m, d].
+
+    In float64, rounded once at the end: two processes that met posts in other portions would
+    differ in the last bits of float32 products, and their feeds with them.
+    """
+    first, second = (weights[f"item.{layer}.weight"].astype(np.float64).T for layer in (0, 2))
+    hidden = np.maximum(inputs.astype(np.float64) @ first + weights["item.0.bias"], 0.0)
+    encoded: FloatArray = (hidden @ second + weights["item.2.bias"]).astype(np.float32)
     return encoded
 
 

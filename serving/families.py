@@ -73,6 +73,7 @@ class NeighbourFamily:
 
     def __init__(self, model: ItemKnn) -> None:
         self.model = model
+        model.score_all(ItemHistories.empty(1))  # lays the lists out now, not in the first request
 
     def fold_in(self, histories: ItemHistories) -> FloatArray | None:
         """See `ServedFamily`: the sums themselves, [n_items]."""

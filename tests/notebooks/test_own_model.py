@@ -51,7 +51,7 @@ def test_the_notebook_runs_and_its_model_has_learned() -> None:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert len([o for o in outputs if "image/png" in o.get("data", {})]) == 1
     printed = "".join(o.get("text", "") for o in outputs)
-    assert "trending_topics keeps 11 laws" in printed
+    assert "trending_topics keeps 12 laws" in printed
     assert "FAISS finds the 20 best scores: True" in printed
     assert "a post made now has a vector: True" in printed
     lowest = printed.split("trending_topics over popularity: ")[1].split("[")[1].split(",")[0]

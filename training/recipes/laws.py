@@ -179,6 +179,13 @@ def new_posts_count_where_they_have_vectors(of: Subject) -> None:
         _hold(alike > other, "after a new post it scores posts like it no higher than others")
 
 
+def new_posts_are_encoded_alike_in_any_portions(of: Subject) -> None:
+    """Posts encoded together and one by one get the same vectors, to the bit."""
+    content = of.frame.content
+    alone = [of.vectors.encode_posts(content.take(np.array([row]))) for row in range(len(content))]
+    _same(of.vectors.encode_posts(content), np.concatenate(alone), "posts encoded one by one")
+
+
 def one_more_action_moves_the_viewer(of: Subject) -> None:
     """The next request knows the last action."""
     before, after = (of.vectors.viewer_vectors(histories_of(h)) for h in ([0, 2, 4], [0, 2, 4, 1]))
@@ -195,7 +202,7 @@ LEARNERS: Final[tuple[Law, ...]] = (
 """Laws of models that learn who acts on what; popularity and chance do not."""
 VECTOR_MODELS: Final[tuple[Law, ...]] = (
     score_is_the_dot_product, new_posts_count_where_they_have_vectors,
-    one_more_action_moves_the_viewer,
+    new_posts_are_encoded_alike_in_any_portions, one_more_action_moves_the_viewer,
 )  # fmt: skip
 
 
