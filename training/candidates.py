@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,28 +120,10 @@ def choose_blend(
     exam: Exam, candidates: Candidates, normalisers: Mapping[Family, QuantileTable]
 ) -> RetrievalBlend:
     """Pick the weights, in steps of a tenth, with the best NDCG@20 on validation."""
-    tried: dict[tuple[int, ...], float] = {}
-
-    def reached(tenths: tuple[int, ...]) -> float:
-        if tenths not in tried:
-            weights = dict(zip(Family, [t / 10 for t in tenths], strict=True))
-            tried[tenths] = _ndcg(exam, candidates, weights)
-        return tried[tenths]
-
-    n = len(Family)
-    best = max((tuple(10 * (i == j) for i in range(n)) for j in range(n)), key=reached)
-    while True:
-        moves = [
-            tuple(t - (i == giver) + (i == taker) for i, t in enumerate(best))
-            for giver in range(n)
-            for taker in range(n)
-            if giver != taker and best[giver] > 0
-        ]
-        ahead = max(moves, key=reached)
-        if reached(ahead) <= reached(best):
-            weights = dict(zip(Family, [t / 10 for t in best], strict=True))
-            return RetrievalBlend(weights, normalisers)
-        best = ahead
+    tenths = (t for t in product(range(11), repeat=len(Family)) if sum(t) == 10)
+    tried = [dict(zip(Family, [t / 10 for t in each], strict=True)) for each in tenths]
+    best = max(tried, key=lambda weights: (_ndcg(exam, candidates, weights), *weights.values()))
+    return RetrievalBlend(best, normalisers)
 
 
 def _ndcg(exam: Exam, candidates: Candidates, weights: Mapping[Family, float]) -> float:
