@@ -37,7 +37,10 @@ class TrainingConfig(BaseModel):
     union: int = Field(default=100, ge=1)
     """Best posts of each family that the ensemble ranker orders."""
     ranker_people: int = Field(default=1500, ge=1)
-    """Most people whose candidates the ranker learns from, where no impressions are known."""
+    """Most moments of people whose candidates the ranker learns from, where no impressions are
+    known."""
+    ranker_moments: int = Field(default=3, ge=1)
+    """Moments a person asked there, spread over the window, where people are few."""
     ranker_seconds: float = Field(default=60.0, gt=0)
     """Time budget of the ranker's fit."""
     most_impressions: int = Field(default=120_000, ge=100)

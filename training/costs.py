@@ -188,8 +188,9 @@ def _ranker_rows(sizes: Sizes, config: TrainingConfig) -> tuple[float, float]:
     if sizes.impressions:
         between = config.split.known_share - config.split.fit_share
         return min(config.most_impressions, between * sizes.impressions), 0.0
-    people = min(config.ranker_people, sizes.people, config.split.most_people)
-    candidates = float(people * min(sizes.posts, 2 * config.union))
+    people = min(sizes.people, config.split.most_people)
+    moments = min(config.ranker_people, people * config.ranker_moments)
+    candidates = float(moments * min(sizes.posts, 2 * config.union))
     return candidates, candidates
 
 

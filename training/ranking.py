@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from contracts.policy import fixed_blend
-from models.base import BoolArray, Family, RetrievalModel, Scorer, TrainingContext
+from models.base import BoolArray, Family, IntArray, RetrievalModel, Scorer, TrainingContext
 from models.blend import BlendedFamilies, RetrievalBlend
 from models.bundle import Bundle
 from models.normalise import QuantileTable
@@ -36,7 +36,7 @@ from training.recipes.base import item_counts
 from training.recipes.deep import DeepRecipe, FitDeep
 from training.recipes.ranker import RankerRows, fit_ranker
 from training.scoring import Exam, Judged, judge, make_exam, ranked_lists
-from training.split import Split, make_split
+from training.split import Split, later_moments, make_split
 from training.stages import AGAIN, FINALLY, StageClock, StageCost
 from training.warm import FirstFit, WarmStart
 
@@ -178,7 +178,8 @@ def stack_families(
     models, families = apply_choice(models, choice)
     normalisers = fit_normalisers(families, validation.histories, validation.n_items)
     union = union_candidates(validation, families, normalisers, config.union)
-    return Stack(models, families, normalisers, choose_blend(validation, union, normalisers)), union
+    blend = choose_blend(validation, union, normalisers, config.seed)
+    return Stack(models, families, normalisers, blend), union
 
 
 def _restack(models: Models, choice: Choice, validation: Exam, blend: RetrievalBlend) -> Stack:
@@ -195,7 +196,7 @@ def _ranker_rows(
     stack: Stack,
     asked: tuple[Exam, Candidates],
 ) -> RankerRows:
-    """Label impressions between the cuts; without impressions, the union of candidates."""
+    """Label impressions between the cuts; without them, candidates at moments of the window."""
     validation, union = asked
     source = visible_features(data, split, split.validation)
     if data.impressions is not None and split.cuts_us is not None:
@@ -205,11 +206,33 @@ def _ranker_rows(
                 data.dataset, data.impressions.take(inside), config.most_impressions
             )
             return shown_rows(data.dataset, source, shown, stack.families, stack.normalisers)
-    most = min(config.ranker_people, len(validation))
-    some = np.linspace(0, len(validation) - 1, most).astype(np.int64)
-    queries, union = validation.queries.take(some), union.take(some)
+    blocks = [_asked(data, source, validation.queries, union, config.ranker_people)]
+    for later in later_moments(data.dataset, validation.queries, config.ranker_moments):
+        room = config.ranker_people - sum(len(np.unique(b.groups)) for b in blocks)
+        if room <= 0 or not len(later):
+            break
+        exam = make_exam(data.dataset, later.take(_some(later, room)), validation.popularity)
+        union = union_candidates(exam, stack.families, stack.normalisers, config.union)
+        blocks.append(_asked(data, source, exam.queries, union, room))
+    return RankerRows(
+        np.concatenate([b.features for b in blocks]),
+        np.concatenate([b.labels for b in blocks]),
+        np.concatenate([b.groups for b in blocks]),
+    )
+
+
+def _asked(
+    data: TrainingData, source: FeatureSource, queries: Queries, union: Candidates, most: int
+) -> RankerRows:
+    """Label the candidates of at most `most` queries, evenly chosen."""
+    some = _some(queries, most)
+    queries, union = queries.take(some), union.take(some)
     features = ask_features(data.dataset, source, queries, union.rows, union.scores)
     return candidate_rows(data.dataset, queries, union, features)
+
+
+def _some(queries: Queries, most: int) -> IntArray:
+    return np.linspace(0, len(queries) - 1, min(most, len(queries))).astype(np.int64)
 
 
 def visible_features(data: TrainingData, split: Split, queries: Queries) -> FeatureSource:

@@ -56,9 +56,14 @@ class Exam:
 
     def ndcg(self, ranked: IntArray) -> float:
         """Give the mean NDCG@20 of ranked lists [Q, 20], the figure that choices are made by."""
+        return float(self.ndcg_of_each(ranked).mean())
+
+    def ndcg_of_each(self, ranked: IntArray) -> NDArray[np.float64]:
+        """Give the NDCG of each ranked list [Q, k]: [Q]."""
         gains = 1.0 / np.log2(np.arange(2, ranked.shape[1] + 2))
         ideal = np.cumsum(gains)[np.minimum(self.targets.lengths, ranked.shape[1]) - 1]
-        return float((hits(ranked, self.targets, self.n_items) @ gains / ideal).mean())
+        found: NDArray[np.float64] = hits(ranked, self.targets, self.n_items) @ gains / ideal
+        return found
 
 
 def make_exam(data: Dataset, queries: Queries, popularity: FloatArray) -> Exam:

@@ -136,6 +136,23 @@ def _before_ties(data: Dataset, begin: IntArray, cut: IntArray) -> IntArray:
     return np.maximum(moved, begin)
 
 
+def later_moments(data: Dataset, queries: Queries, moments: int) -> list[Queries]:
+    """Ask the same people again later in their windows, `moments` times in all with the first.
+
+    One `Queries` a later moment, evenly by each person's own actions; without the people who have
+    too few of them, or too many at one time, to tell the moment from the one before.
+    """
+    asked, before = queries.stop - queries.cut, queries.cut
+    found = []
+    for step in range(1, moments):
+        cut = _before_ties(data, queries.start, queries.cut + asked * step // moments)
+        new = np.flatnonzero(cut > before)
+        times_us = data.actions.times_us[cut[new]]
+        found.append(replace(queries.take(new), now_us=times_us, cut=cut[new]))
+        before = cut
+    return found
+
+
 def _by_order(data: Dataset, config: SplitConfig) -> Split:
     begin, end = data.user_bounds()
     held = np.ceil((end - begin) * config.order_share).astype(np.int64)

@@ -18,7 +18,7 @@ from training.dataset import (
     spread,
     target_items,
 )
-from training.split import SplitConfig, make_split
+from training.split import SplitConfig, later_moments, make_split
 
 CLICK, LIKE = EventType.CLICK, EventType.LIKE
 HALVES = SplitConfig(fit_share=0.5, known_share=0.75)
@@ -77,6 +77,22 @@ def test_a_cut_never_parts_a_click_from_its_like(dataset_of: Any) -> None:
     actions = data.actions
     for queries in (split.validation, split.test):
         assert (actions.times_us[queries.cut - 1] < actions.times_us[queries.cut]).all()
+
+
+def test_later_moments_lie_inside_the_window_and_know_what_came_before(dataset_of: Any) -> None:
+    one_time = [(4, i, min(i, 7) * DAY_US, CLICK) for i in range(12)]
+    data = dataset_of(steady(actions=16) + one_time)
+    first = make_split(data, HALVES).validation
+    second, third = later_moments(data, first, 3)
+    assert later_moments(data, first, 1) == []
+    bounds = {u: (c, s) for u, c, s in zip(first.user_rows, first.cut, first.stop, strict=True)}
+    for later in (second, third):
+        assert set(later.user_rows.tolist()) == {0, 1, 2, 3}  # nobody twice at one time
+        for user, cut, stop in zip(later.user_rows, later.cut, later.stop, strict=True):
+            assert bounds[user][0] < cut < bounds[user][1] == stop
+        assert (data.actions.times_us[later.cut] == later.now_us).all()
+        assert (data.actions.times_us[later.cut - 1] < later.now_us).all()
+    assert (third.cut > second.cut).all()
 
 
 def test_planted_leak_is_refused(dataset_of: Any) -> None:
