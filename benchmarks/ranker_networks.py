@@ -31,7 +31,7 @@ class Variant(NamedTuple):
     """None: the product's own forward pass."""
     rates: tuple[float, ...] = (1e-3, 3e-3)
     """Learning rates that it may choose from."""
-    members: int = 3
+    members: int = RankerConfig().members
 
     def fit(self, rows: RankerRows, rate: float, seed: int) -> tuple[EnsembleRanker, float]:
         """Fit, and give the score of the people who stopped it too."""
@@ -177,5 +177,5 @@ VARIANTS = (
     Variant("present, 48 wide", 48),
     Variant("present, rate 0.001", 32, rates=(1e-3,)),
     Variant("present, 1 member", 32, rates=(3e-3,), members=1),
-    Variant("present, 5 members", 32, rates=(1e-3,), members=5),
+    Variant("present, 3 members", 32, rates=(3e-3,), members=3),
 )

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 from benchmarks.measure import finish, percentiles
 from benchmarks.ranker_networks import VARIANTS, Variant
@@ -28,7 +26,7 @@ from models.ranker import EnsembleRanker
 from training.ensemble import predict_values
 from training.intervals import RESAMPLES, interval
 from training.metrics import ranking_metrics
-from training.recipes.ranker import RankerRows, held_people
+from training.recipes.ranker import RankerRows
 
 FOLDS, BINS = 3, 15
 COLUMNS = (
@@ -174,33 +172,8 @@ def compare(judge: Judge) -> tuple[Run, list[dict[str, Any]]]:
     return base, found
 
 
-def calibrate(judge: Judge, base: Run) -> list[dict[str, Any]]:
-    """Map the present ranker's probabilities by what the people who stopped its fit did."""
-    mapped = {"Platt": base[0].copy(), "isotonic": base[0].copy()}
-    for fold, ranker in enumerate(base[2]):
-        rows, mine = (
-            judge.rows(fold, np.zeros(len(views.FEATURES), dtype=bool)),
-            judge.asked == fold,
-        )
-        held = held_people(rows.groups, 0.2, fold)
-        known = ranker.predict(rows.features[held])
-        for column in np.flatnonzero(ranker.trained & (np.array(ACTIONS) != Action.DWELL)):
-            p, truth, asked = known[:, column], rows.labels[held, column], base[0][mine, column]
-            if truth.any():
-                platt = LogisticRegression(C=1e6).fit(_logit(p), truth > 0)
-                mapped["Platt"][mine, column] = platt.predict_proba(_logit(asked))[:, 1]
-                steps = IsotonicRegression(y_min=1e-6, y_max=1, out_of_bounds="clip").fit(p, truth)
-                mapped["isotonic"][mine, column] = steps.predict(asked)
-    runs = {f"present + {name}": (predicted, *base[1:]) for name, predicted in mapped.items()}
-    return [row for name, run in runs.items() for row in judge.rows_against(name, run, base)[1:]]
-
-
-def _logit(p: FloatArray) -> Floats:
-    return np.log(p.astype(float) / (1 - p.astype(float)))[:, None]
-
-
 def main() -> None:
-    """Compare, calibrate and ablate on each set, print and write."""
+    """Compare and ablate on each set, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", action="append", default=[], help="name=folder of a further set")
     sets = [("world", None), *(d.split("=") for d in parser.parse_args().data)]
@@ -208,7 +181,7 @@ def main() -> None:
     for name, folder in sets:
         judge = Judge(name, rows_of(name, folder and Path(folder)))
         base, found = compare(judge)
-        rows += found + calibrate(judge, base)
+        rows += found
         for group, features in GROUPS.items():
             print(f"  {name}: without {group}", flush=True)
             run = judge.run(VARIANTS[0], VARIANTS[0].rates[0], features)

@@ -33,8 +33,8 @@ class RankerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hidden: int = Field(default=32, ge=2)
-    members: int = Field(default=3, ge=1, le=8)
-    """Networks from different seeds whose logits are averaged."""
+    members: int = Field(default=5, ge=1, le=8)
+    """Networks from different seeds, each stopped by other people, whose logits are averaged."""
     input_bound: float = Field(default=6.0, gt=0)
     """Standardised features are clipped to plus and minus this."""
 

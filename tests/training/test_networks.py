@@ -15,7 +15,7 @@ from training.config import small_config
 from training.loop import Limits, run_epochs
 from training.recipes.content import fit_embedder
 from training.recipes.deep import DeepRecipe
-from training.recipes.ranker import RankerRecipeConfig, RankerRows, fit_ranker
+from training.recipes.ranker import RankerRecipeConfig, RankerRows, fit_ranker, held_people
 from training.recipes.sequences import epoch_batches, make_sequences, merge_repeats
 from training.recipes.softmax import SampledSoftmax
 from training.recipes.two_tower import TwoTower
@@ -124,6 +124,15 @@ def test_expected_seconds_are_the_mean_where_most_are_not_viewed_at_all() -> Non
     guess = ranker.predict(rows.features)[:, dwell]
     for side in (rows.features[:, 1] > 0, rows.features[:, 1] <= 0):
         assert guess[side].mean() == pytest.approx(rows.labels[side, dwell].mean(), rel=0.15)
+
+
+def test_members_hold_out_other_people_and_learn_from_everybody_together() -> None:
+    groups = np.repeat(np.arange(100), 3)
+    held = np.stack([held_people(groups, 0.2, 7, member) for member in range(5)])
+    assert (held.sum(axis=0) == 1).all()  # each row is held out once
+    assert (held.sum(axis=1) == 60).all()
+    assert (held.reshape(5, 100, 3).std(axis=2) == 0).all()  # nobody is parted
+    assert held_people(groups, 0.2, 7, 5).tolist() == held[0].tolist()  # and then from the start
 
 
 def test_heads_without_data_answer_their_prior() -> None:

@@ -34,7 +34,7 @@ class RankerRecipeConfig(BaseModel):
     weight_decay: float = Field(default=0.01, ge=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     held_share: float = Field(default=0.2, gt=0, lt=1)
-    """Share of people whose rows decide when to stop."""
+    """Share of people whose rows decide when a member stops: other people for each member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +81,15 @@ def fit_ranker(
     build: Build = Heads,
     start: EnsembleRanker | None = None,
 ) -> tuple[EnsembleRanker, list[LoopReport]]:
-    """Fit on most people, and stop by the log-loss of the rest.
+    """Fit each member on most people, and stop it by the log-loss of the rest.
 
+    Members hold out different people, in turn, so that together they learn from all of them.
     `build`: another network for trials, whose forward pass is then not `EnsembleRanker`'s own.
     `start`: a ranker of the same shape to begin from, its scaling kept.
     """
     values = rows.features.astype(np.float32)
     mean, scale = _scaling(values) if start is None else (start.mean, start.scale)
     trained, prior = _trained(rows.labels)
-    held = held_people(rows.groups, config.held_share, context.seed)
     inputs = torch.from_numpy(prepare(values, mean, scale, config.shape.input_bound))
     labels = torch.from_numpy(_loss_labels(rows.labels))
     use = torch.from_numpy(np.isfinite(rows.labels) & trained)
@@ -101,6 +101,7 @@ def fit_ranker(
             network = build(inputs.shape[1], config.shape.hidden, _logit(prior), config.dropout)
             if start is not None:
                 network.load_state_dict(_member(start.weights, member))
+            held = held_people(rows.groups, config.held_share, context.seed, member)
             fit = _Fit(network, config, (inputs, labels, use), held)
             reports.append(
                 run_epochs(
@@ -190,12 +191,12 @@ def _trained(labels: FloatArray) -> tuple[BoolArray, FloatArray]:
     return positive >= FEWEST_POSITIVES, mean.astype(np.float32)
 
 
-def held_people(groups: IntArray, share: float, seed: int) -> BoolArray:
-    """Mark the rows [n] of the people who decide when to stop."""
+def held_people(groups: IntArray, share: float, seed: int, member: int = 0) -> BoolArray:
+    """Mark the rows [n] of the people who decide when a member stops."""
     people = np.unique(groups)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    chosen = generator.permutation(people)[: int(len(people) * share)]
-    return np.isin(groups, chosen)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(people)
+    many = int(len(people) * share)
+    return np.isin(groups, np.roll(order, -member * many)[:many])
 
 
 def _loss_labels(labels: FloatArray) -> FloatArray:
