@@ -12,7 +12,7 @@ from models.base import Family, FloatArray, IntArray, ItemHistories, Scorer
 from models.base import pair_scores as score_pairs
 from models.blend import RetrievalBlend
 from models.normalise import QuantileTable
-from training.metrics import top_k
+from training.metrics import distinct, top_k
 from training.scoring import MOST_SCORES, Exam, chunks
 
 Families = Mapping[Family, Scorer]
@@ -57,16 +57,6 @@ def union_candidates(
         rows.append(picked)
         scores.append(np.where((picked >= 0)[:, :, None], np.stack(columns, axis=2), np.nan))
     return _narrow(np.concatenate(rows), np.concatenate(scores).astype(np.float32))
-
-
-def distinct(rows: IntArray) -> IntArray:
-    """Sort each row and keep one of each value, -1 behind: [Q, C] to [Q, C]."""
-    high = np.iinfo(np.int64).max
-    ordered = np.sort(np.where(rows >= 0, rows, high), axis=1)
-    again = np.zeros(ordered.shape, dtype=bool)
-    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    kept = np.sort(np.where(again, high, ordered), axis=1)
-    return np.where(kept == high, -1, kept)
 
 
 def _narrow(rows: IntArray, scores: FloatArray) -> Candidates:

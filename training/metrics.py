@@ -41,6 +41,16 @@ def top_k(scores: FloatArray, k: int) -> IntArray:
     return best.astype(np.int64)
 
 
+def distinct(rows: IntArray) -> IntArray:
+    """Sort each row and keep one of each value, -1 behind: [Q, C] to [Q, C]."""
+    high = np.iinfo(np.int64).max
+    ordered = np.sort(np.where(rows >= 0, rows, high), axis=1)
+    again = np.zeros(ordered.shape, dtype=bool)
+    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    kept = np.sort(np.where(again, high, ordered), axis=1)
+    return np.where(kept == high, -1, kept)
+
+
 def hits(ranked: IntArray, targets: Ragged, n_items: int) -> BoolArray:
     """Say which places of the lists [Q, k] hold a target."""
     keys = np.arange(len(ranked))[:, None] * n_items + ranked

@@ -24,9 +24,8 @@ from pipelines.ray_option import RayWorkers, ray_session
 from training.champion import AlignedBundle
 from training.config import TrainingConfig
 from training.dataset import Dataset, Queries
-from training.metrics import top_k
 from training.reading import TrainingData, read_training_data
-from training.scoring import Exam, chunks, exam_of
+from training.scoring import Exam, best_of, chunks, exam_of
 
 MODELS: Final = (
     "ensemble", "retrieval-blend", "fixed-blend", "collaborative", "content", "deep", "neighbours",
@@ -162,9 +161,7 @@ def _top(scorer: Scorer, exam: Exam, k: int) -> tuple[IntArray, FloatArray]:
     best = np.full((len(exam), k), -1, dtype=np.int64)
     scores = np.full((len(exam), k), np.nan, dtype=np.float32)
     for part in chunks(len(exam), exam.n_items):
-        raw = exam.mask(scorer.score_all(exam.histories.take(part)), part)
-        best[part] = top_k(raw, k)
-        scores[part] = np.take_along_axis(raw, np.maximum(best[part], 0), axis=1)
+        best[part], scores[part] = best_of(exam, scorer, part, k)
     return best, scores
 
 

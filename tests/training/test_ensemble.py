@@ -4,19 +4,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.events import EventType
 from contracts.policy import ACTIONS, Action
-from models.base import FloatArray, ItemHistories
-from training.candidates import Candidates, distinct, order_by
+from models.base import Family, FloatArray, ItemHistories
+from models.blend import RetrievalBlend
+from models.normalise import QuantileTable
+from training.candidates import Candidates, order_by
 from training.dataset import Queries
 from training.ensemble import ensemble_lists, shown_queries
 from training.evaluate import gate, table, target_slices
 from training.labels import Impressions, next_action_labels
+from training.metrics import distinct, top_k
 from training.recipes.base import item_counts
-from training.scoring import Exam, Judged, judge, make_exam, ranked_lists
+from training.scoring import Exam, Judged, best_among_few, judge, make_exam, ranked_lists
 
 ROWS = st.lists(st.lists(st.integers(-1, 9), min_size=6, max_size=6), min_size=1, max_size=4)
 
@@ -34,6 +37,29 @@ def test_order_breaks_ties_by_row_and_leaves_out_what_has_no_value() -> None:
     rows = np.array([[1, 4, 6, 9, -1]])
     values = np.array([[0.5, 0.9, 0.5, np.nan, 7.0]])
     assert order_by(rows, values, 4).tolist() == [[4, 1, 6, -1]]
+
+
+@settings(max_examples=100)
+@given(seed=st.integers(0, 2**32), k=st.integers(1, 8))
+def test_the_best_among_few_are_the_best_of_all_where_that_is_sure(seed: int, k: int) -> None:
+    generator = np.random.default_rng(seed)
+    raw: dict[Family, FloatArray] = {}
+    for family in (Family.COLLABORATIVE, Family.CONTENT, Family.NEIGHBOURS):
+        # Tenths tie; some items are hidden from everybody, some not known to a family.
+        scores = np.round(generator.normal(size=(20, 200)) ** 3, 1).astype(np.float32)
+        scores[generator.random(scores.shape) < 0.1] = np.nan
+        raw[family] = scores
+    for scores in raw.values():
+        scores[:, :10] = -np.inf
+    weights = dict(zip(raw, generator.dirichlet([1.0] * 3).tolist(), strict=True))
+    blend = RetrievalBlend(weights, {f: QuantileTable.fit(r) for f, r in raw.items()})
+    everything = blend.combine(raw)
+    expected = np.take_along_axis(everything, top_k(everything, k), axis=1)
+    rows, values, sure = best_among_few(blend, raw, k, few=12)
+    np.testing.assert_array_equal(values[sure], expected[sure])
+    of_all = np.take_along_axis(everything, np.maximum(rows, 0), axis=1)
+    np.testing.assert_array_equal(values[sure], of_all[sure])
+    assert best_among_few(blend, raw, 1, few=100)[2].any()
 
 
 def test_the_rest_comes_after_the_union_as_the_blend_has_it() -> None:

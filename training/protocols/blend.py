@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from models.base import BoolArray, FloatArray, IntArray
-from training.candidates import distinct
-from training.metrics import hits, top_k
+from training.metrics import distinct, hits, top_k
 from training.protocols.exam import Known, blocks, taken
 from training.protocols.members import Fitted
 from training.protocols.split import Split
