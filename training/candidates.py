@@ -12,7 +12,7 @@ from models.base import Family, FloatArray, IntArray, ItemHistories, Scorer
 from models.base import pair_scores as score_pairs
 from models.blend import RetrievalBlend
 from models.normalise import QuantileTable
-from training.metrics import distinct, top_k
+from training.metrics import distinct, hits, top_k
 from training.scoring import MOST_SCORES, Exam, chunks
 
 Families = Mapping[Family, Scorer]
@@ -103,13 +103,6 @@ def order_by(rows: IntArray, values: NDArray[np.floating], k: int) -> IntArray:
     return np.pad(best, ((0, 0), (0, max(0, k - best.shape[1]))), constant_values=-1)
 
 
-def blended(candidates: Candidates, weights: Mapping[Family, float]) -> FloatArray:
-    """Blend normalised scores [Q, C, F] linearly: [Q, C]; a missing one adds nothing."""
-    vector = np.array([weights[family] for family in Family], dtype=np.float32)
-    total: FloatArray = np.nan_to_num(candidates.scores, nan=0.0) @ vector
-    return total
-
-
 def choose_blend(
     exam: Exam,
     candidates: Candidates,
@@ -125,7 +118,14 @@ def choose_blend(
     """
     tenths = [t for t in product(range(10, -1, -1), repeat=len(Family)) if sum(t) == 10]
     tried = np.array(tenths) / 10
-    values = np.stack([_ndcg(exam, candidates, dict(zip(Family, t, strict=True))) for t in tried])
+    there, hit = candidates.rows >= 0, hits(candidates.rows, exam.targets, exam.n_items)
+    scores = np.nan_to_num(candidates.scores, nan=0.0)
+
+    def reached(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        best = top_k(np.where(there, scores @ weights.astype(np.float32), -np.inf), 20)
+        return exam.ndcg_of_hits(np.take_along_axis(hit, np.maximum(best, 0), 1) & (best >= 0))
+
+    values = np.stack([reached(weights) for weights in tried])
     people = values.shape[1]
     draws = np.random.Generator(np.random.PCG64(seed)).multinomial(
         people, np.full(people, 1.0 / people), RESAMPLES
@@ -133,10 +133,3 @@ def choose_blend(
     mean = tried[(values @ draws.T).argmax(axis=0)].mean(axis=0)
     weights = {family: round(float(w), 4) for family, w in zip(Family, mean, strict=True)}
     return RetrievalBlend(weights, normalisers)
-
-
-def _ndcg(
-    exam: Exam, candidates: Candidates, weights: Mapping[Family, float]
-) -> NDArray[np.float64]:
-    ranked = order_by(candidates.rows, blended(candidates, weights), 20)
-    return exam.ndcg_of_each(ranked)

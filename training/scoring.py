@@ -61,13 +61,13 @@ class Exam:
 
     def ndcg(self, ranked: IntArray) -> float:
         """Give the mean NDCG@20 of ranked lists [Q, 20], the figure that choices are made by."""
-        return float(self.ndcg_of_each(ranked).mean())
+        return float(self.ndcg_of_hits(hits(ranked, self.targets, self.n_items)).mean())
 
-    def ndcg_of_each(self, ranked: IntArray) -> NDArray[np.float64]:
-        """Give the NDCG of each ranked list [Q, k]: [Q]."""
-        gains = 1.0 / np.log2(np.arange(2, ranked.shape[1] + 2))
-        ideal = np.cumsum(gains)[np.minimum(self.targets.lengths, ranked.shape[1]) - 1]
-        found: NDArray[np.float64] = hits(ranked, self.targets, self.n_items) @ gains / ideal
+    def ndcg_of_hits(self, hit: BoolArray) -> NDArray[np.float64]:
+        """Give the NDCG of each list from which of its places [Q, k] hold a target: [Q]."""
+        gains = 1.0 / np.log2(np.arange(2, hit.shape[1] + 2))
+        ideal = np.cumsum(gains)[np.minimum(self.targets.lengths, hit.shape[1]) - 1]
+        found: NDArray[np.float64] = hit @ gains / ideal
         return found
 
 
