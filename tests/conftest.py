@@ -51,10 +51,10 @@ def small_home_copy(small_home: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def grown_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose published bundle was trained 3 of 12 days ago: people and posts came since."""
+    """A home whose published bundle was trained 4 of 12 days ago: people and posts came since."""
     folder = tmp_path_factory.mktemp("grown")
     end_us = now_us()
-    cut = to_datetime(end_us - 3 * DAY_US)
+    cut = to_datetime(end_us - 4 * DAY_US)
     World.generate(3, people=200, posts=800, days=12, end_us=end_us).write(folder / "whole")
     shutil.copytree(folder / "whole", folder / "early")
     events = pq.read_table(folder / "whole" / "events.parquet")
