@@ -77,7 +77,7 @@ def test_a_world_that_went_on(grown: tuple[Bundle, TrainingData], report: DriftR
     )
     assert [s.name for s in report.scores] == [*SCORES]
     assert set(report.calibration) >= {"click", "like"}
-    assert 2.5 < report.days < 3.5
+    assert 3.5 < report.days < 4.5
     assert min(report.rows) >= FEWEST
     assert data.impressions is not None
     late = data.impressions.times_us > since_us(bundle, data)
