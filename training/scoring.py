@@ -106,7 +106,7 @@ def ranked_lists(exam: Exam, scorer: Scorer, k: int = LONGEST) -> IntArray:
 def best_of(exam: Exam, scorer: Scorer, part: slice, k: int) -> tuple[IntArray, FloatArray]:
     """Rank all items for some queries: the k best, [q, k], -1 padded, and their scores."""
     histories = exam.histories.take(part)
-    if not isinstance(scorer, BlendedFamilies):
+    if not isinstance(scorer, BlendedFamilies) or min(scorer.blend.weights.values()) < 0:
         return _best(exam.mask(scorer.score_all(histories), part), k)
     raw = {f: exam.mask(m.score_all(histories), part) for f, m in scorer.families.items()}
     rows, values, sure = best_among_few(scorer.blend, raw, k)
@@ -126,12 +126,11 @@ def best_among_few(
 ) -> tuple[IntArray, FloatArray, BoolArray]:
     """Blend the best of each family alone: the k best, and whether no other item can be better.
 
-    An item outside has in no family more than the last one inside (the threshold algorithm: Fagin,
-    Lotem, Naor, PODS 2001). Most of the cost of a blend is the map to its scale, item by item.
+    With no weight below 0 an item outside has in no family more than the last one inside (the
+    threshold algorithm: Fagin, Lotem, Naor, PODS 2001). Most of the cost of a blend is the map to
+    its scale, item by item.
     """
-    tops = {f: top_k(scores, few) for f, scores in raw.items() if blend.weights.get(f, 0.0) > 0}
-    if not tops or min(blend.weights.values()) < 0:
-        return _nothing_sure(len(next(iter(raw.values()))), k)
+    tops = {f: top_k(scores, few) for f, scores in raw.items()}
     union = distinct(np.concatenate(list(tops.values()), axis=1))
     inside, safe = union >= 0, np.maximum(union, 0)
     near = {f: np.where(inside, np.take_along_axis(raw[f], safe, axis=1), np.nan) for f in tops}
@@ -142,11 +141,6 @@ def best_among_few(
     # A millionth more than the limit: the map is monotone but for the last bit.
     enough = np.nan_to_num(limit, nan=0.0) * np.float32(1 + 1e-6) + np.float32(1e-6)
     return rows, values, (rows[:, -1] >= 0) & (values[:, -1] > enough)
-
-
-def _nothing_sure(queries: int, k: int) -> tuple[IntArray, FloatArray, BoolArray]:
-    rows = np.full((queries, k), -1, dtype=np.int64)
-    return rows, np.full((queries, k), np.nan, dtype=np.float32), np.zeros(queries, dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)
