@@ -180,8 +180,13 @@ class Feeds(Protocol):
         """Rank a new feed and answer its first page; always answers, however degraded."""
         ...
 
-    def page(self, feed_id: int, viewer_id: int, offset: int, limit: int) -> FeedPage:
-        """Answer a later page of a snapshot; CursorExpired where it is gone."""
+    def page(
+        self, feed_id: int, viewer_id: int, offset: int, limit: int, reader_id: int | None = None
+    ) -> FeedPage:
+        """Answer a later page of a snapshot; CursorExpired where it is gone.
+
+        `reader_id`: the viewer by the id of now, where they were a stranger when the feed was made.
+        """
         ...
 
     def rank(self, query: FeedQuery, post_ids: NDArray[np.int64]) -> RankedCandidates:

@@ -5,8 +5,6 @@ from hashlib import blake2b
 from typing import Final, NewType
 
 UserId = NewType("UserId", int)
-PostId = NewType("PostId", int)
-EventId = NewType("EventId", int)
 FeedId = NewType("FeedId", int)
 
 UNKNOWN_ID: Final = -1

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     require_services: bool = False
     """Tests: a service that is absent is a failure, not a skip."""
     data_dir: Path = Path("../shared/data")
-    """Tests: where the public data sets lie."""
+    """Where the public data sets lie: for `headwater reproduce` without `--data`, and for tests."""
 
     def unhurried(self) -> "Settings":
         """Give these settings without deadlines: for one feed at a time, on a cold cache."""

@@ -25,6 +25,7 @@ from features.workspace import Workspace
 
 _LOCKED_EVENTS: Final = 2000
 _TAIL_ROWS: Final = 100_000
+_OF_POSTS: Final = (EventType.POST_CREATED, EventType.POST_EDITED, EventType.POST_DELETED)
 _EVER: Final = [
     [counter.name for counter in POST_VIEW.counters].index(name)
     for name in ("click_all", "like_all", "impression_all")
@@ -78,7 +79,7 @@ class FeatureCache:
     def feature_matrix(
         self, viewer_id: int, post_slots: Slots, now_us: int, family_scores: Float32s
     ) -> Float32s:
-        """Compute one viewer's features: post slots [n], scores [n, 3] -> [n, F]."""
+        """Compute one viewer's features: post slots [n], scores [n, 4] -> [n, F]."""
         with self._lock:
             viewers = np.array([self.viewer_slot(viewer_id)])
             now = np.array([now_us])
@@ -140,7 +141,7 @@ class FeatureCache:
         """Bring in posts and people that events tell of."""
         types = events.column("type").to_numpy()
         posts, viewers = int_column(events, "post_id"), int_column(events, "viewer_id")
-        changed = (types == EventType.POST_CREATED) | (types == EventType.POST_EDITED)
+        changed = np.isin(types, _OF_POSTS)
         wanted = posts[(changed | (self.posts.slots_of(posts) < 0)) & (posts >= 0)]
         fetched = workspace.catalog.posts_by_id(np.unique(wanted)) if wanted.shape[0] else None
         updated = viewers[types == EventType.PERSON_UPDATED]
@@ -152,7 +153,8 @@ class FeatureCache:
                 self.state.add_people(people)
             self.state.ensure_people(viewers)
             self.state.ensure_people(int_column(events, "target_id"))
-            self.state.delete_posts(posts[types == EventType.POST_DELETED])
+            if fetched is not None:  # what was deleted may have come back since
+                self.state.delete_posts(int_column(fetched.filter(fetched["deleted"]), "post_id"))
 
 
 def _tails(workspace: Workspace, after: int, up_to_seq: int | None) -> Iterable[pa.Table]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from contracts.events import LOG_SCHEMA
 from features.counters import CounterState
 from features.event_arrays import int_column
-from features.frames import FeatureFrames, catalog_edges, entity_state
+from features.frames import FeatureFrames, entity_state, standing_edges
 from features.graph import EdgeChanges
 from features.rings import ActionRing, RingEntries
 from features.slots import Ints, Slots
@@ -118,6 +118,12 @@ def _entities(workspace: Workspace, folder: Path, pointer: dict[str, Any]) -> Fe
     return FeatureFrames(events=LOG_SCHEMA.empty_table(), **copies)
 
 
+def checkpoint_seq(home: Path) -> int:
+    """Give the place in the log that a start would begin at; 0: at the beginning."""
+    pointer = _pointer(home)
+    return int(pointer["seq"]) if pointer else 0
+
+
 def _pointer(home: Path) -> dict[str, Any] | None:
     path = home / "features" / _POINTER
     if not path.exists():
@@ -202,8 +208,7 @@ def _restore_edges(state: FeatureState, frames: FeatureFrames, table: pa.Table) 
         sources, index.slots_of(int_column(table, "target_id")), table.column("kind").to_numpy(),
         table.column("opens").to_numpy(), int_column(table, "visible_us"),
     )  # fmt: skip
-    both = EdgeChanges.in_order([catalog_edges(frames, state), stored])
-    state.graph.fill(both.open_at_end())
+    state.graph.fill(standing_edges(frames, state, stored))
 
 
 def _write(folder: Path, name: str, table: pa.Table) -> None:

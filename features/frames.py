@@ -81,20 +81,25 @@ def catalog_edges(frames: FeatureFrames, state: FeatureState) -> EdgeChanges:
     return EdgeChanges.in_order(parts)
 
 
+def standing_edges(frames: FeatureFrames, state: FeatureState, changes: EdgeChanges) -> EdgeChanges:
+    """Give the edges of catalog and log that nothing closed later.
+
+    The blocks and mutes of the catalog stand whatever the times say: a clock that went back may
+    have put an older unblock behind them.
+    """
+    catalog = catalog_edges(frames, state)
+    found = EdgeChanges.in_order([catalog, changes]).open_at_end()
+    return EdgeChanges.merged([found, catalog[catalog.kinds != EdgeKind.FOLLOW]]).latest()
+
+
 def replay(frames: FeatureFrames) -> FeatureState:
     """Rebuild the state of now: every event of the log, every edge that stands."""
     state = entity_state(frames, count_posts=True)
     events = without_erased(event_arrays(frames, state))
-    fill_graph(state, frames, events)
+    state.graph.fill(standing_edges(frames, state, EdgeChanges.of(events)))
     for chunk in chunks(events):
         state.count(chunk)
     return state
-
-
-def fill_graph(state: FeatureState, frames: FeatureFrames, events: EventArrays) -> None:
-    """Open the edges of catalog and log that nothing closed later."""
-    both = [catalog_edges(frames, state), EdgeChanges.of(events)]
-    state.graph.fill(EdgeChanges.in_order(both).open_at_end())
 
 
 def without_erased(events: EventArrays) -> EventArrays:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from contracts.events import EventType
-from features.entities import LanguageCodes, PersonTable, PostTable
+from features.entities import UNKNOWN_LANGUAGE, LanguageCodes, PersonTable, PostTable
 from features.event_arrays import EventArrays
 from features.graph import EdgeChanges, Graph
 from features.history import Histories, HistoryStore
@@ -64,12 +64,21 @@ class FeatureState:
         self.recent.remove(slots, self.posts.author_slot[slots])
 
     def apply(self, events: EventArrays) -> None:
-        """Fold events, whose posts and people are known, into counters, histories and graph."""
+        """Fold events, whose posts and people are known, into counters, histories and graph.
+
+        Who is erased is forgotten in turn: what comes later stays.
+        """
+        erased = (events.types == EventType.PERSON_ERASED) & (events.viewers >= 0)
+        start = 0
+        for at in np.flatnonzero(erased).tolist():
+            self._fold(events[start : at + 1])
+            self.forget(int(events.viewers[at]))
+            start = at + 1
+        self._fold(events[start:])
+
+    def _fold(self, events: EventArrays) -> None:
         self.count(events)
         self.graph.apply(EdgeChanges.of(events))
-        for person in events.viewers[events.types == EventType.PERSON_ERASED].tolist():
-            if person >= 0:
-                self.forget(person)
 
     def count(self, events: EventArrays, *, histories: bool = True) -> None:
         """Fold events into counters, and into histories where wanted."""
@@ -78,9 +87,10 @@ class FeatureState:
             self.histories.apply(events.viewers, events.posts, events.types, events.times_us)
 
     def forget(self, person: int) -> None:
-        """Drop what is held about one person: history, seen posts, counters as viewer, edges."""
+        """Drop what is held about one person: history, counters as viewer, language, edges."""
         self.histories.forget(person)
         self.people.as_viewer.values[person] = 0.0
+        self.people.language[person] = UNKNOWN_LANGUAGE
         self.graph.forget(person)
 
     def block(self, viewers: Slots, now_us: Ints, histories: Histories) -> QueryBlock:

@@ -193,13 +193,19 @@ def write_durably(path: Path, data: bytes) -> None:
 
 @contextmanager
 def durable_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that is on disk, whole and in its place, when the block has ended."""
+    """Write a file that is on disk, whole and in its place, when the block has ended.
+
+    A block that fails leaves what was there before.
+    """
     part = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    with part.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

@@ -19,6 +19,7 @@ from features.segments import integers_of
 from features.storage import Database, WriterLock, check_layout
 
 _BULK_VERSION: Final = "bulk_version"
+_DATABASE: Final = "headwater.db"
 
 
 class EntityChanges(TypedDict, total=False):
@@ -34,6 +35,14 @@ class EntityChanges(TypedDict, total=False):
     blocks_added: pa.Table | None
     blocks_removed: pa.Table | None
     """Columns blocker_id, blocked_id, kind."""
+
+
+def require_data(home: Path) -> None:
+    """Raise NotFound where there is nothing to read."""
+    if not (home / _DATABASE).exists():
+        msg = f"there is no data in {home}"
+        hint = "run `headwater ingest` first, or name the folder with --home"
+        raise NotFound(msg, hint=hint)
 
 
 class Workspace:
@@ -57,12 +66,9 @@ class Workspace:
         Conflict where another process writes to it or its layout is another version's; NotFound
         where there is nothing to read.
         """
-        path = home / "headwater.db"
+        path = home / _DATABASE
         if read_only:
-            if not path.exists():
-                msg = f"there is no data in {home}"
-                hint = "run `headwater ingest` first, or name the folder with --home"
-                raise NotFound(msg, hint=hint)
+            require_data(home)
             check_layout(home, create=False)
             return cls(home, Database(path, read_only=True), None)
         (home / "events").mkdir(parents=True, exist_ok=True)

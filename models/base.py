@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.events import EventType
+from features.columns import Columns
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -76,7 +77,7 @@ class PostContent:
 
 
 @dataclass(frozen=True, slots=True)
-class Interactions:
+class Interactions(Columns):
     """Positive actions, sorted by (user, time); every array has shape [n]."""
 
     user_rows: IntArray
@@ -84,19 +85,10 @@ class Interactions:
     times_us: IntArray
     types: NDArray[np.int8]
 
-    def __len__(self) -> int:
-        return len(self.user_rows)
-
     @property
     def weights(self) -> FloatArray:
         """Give the strength of each action, float32 [n]."""
         return STRENGTH[self.types]
-
-    def select(self, mask: BoolArray) -> "Interactions":
-        """Keep the rows where the mask holds, in their order."""
-        return Interactions(
-            self.user_rows[mask], self.item_rows[mask], self.times_us[mask], self.types[mask]
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,13 @@ npy and FAISS files, so that a rename in the code never breaks a stored bundle.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
+from tempfile import TemporaryDirectory
+from time import time
 from typing import Final, Self
 
 import faiss
@@ -41,6 +44,8 @@ VECTOR_FAMILIES: Final = (Family.COLLABORATIVE, Family.CONTENT, Family.DEEP)
 FLAT_BELOW: Final = 20_000
 """Exact search below this many posts, inverted lists from here on."""
 _LISTS_PER_ROOT: Final = 4
+_STALE_SECONDS: Final = 86_400.0
+"""Age from which a folder of a bundle that was being written is what a killed process left."""
 PROBES: Final = 64
 """Lists that a search looks into; what more or fewer find: docs/benchmarks.md, retrieval."""
 
@@ -88,9 +93,24 @@ class Bundle:
 
     def save(self, bundles: Path) -> "Bundle":
         """Write `bundles/<bundle_id>/`, whole or not at all; give the bundle with its id."""
-        staging = bundles / ".staging"
-        rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        bundles.mkdir(parents=True, exist_ok=True)
+        for left in bundles.glob(".staging-*"):
+            with suppress(FileNotFoundError):  # another process may be at its end
+                if time() - left.stat().st_mtime > _STALE_SECONDS:
+                    rmtree(left, ignore_errors=True)
+        with TemporaryDirectory(dir=bundles, prefix=".staging-") as name:
+            manifest = self._stage(Path(name) / "bundle")
+            staged, target = Path(name) / "bundle", bundles / manifest.bundle_id
+            if _is_whole(target):  # the same files: what may be served from is never taken away
+                (staged / MANIFEST_FILE).replace(target / MANIFEST_FILE)
+            else:
+                rmtree(target, ignore_errors=True)
+                staged.rename(target)
+        return replace(self, manifest=manifest)
+
+    def _stage(self, staging: Path) -> Manifest:
+        """Write all files into a new folder, the manifest last."""
+        staging.mkdir()
         _write_parts(self, staging)
         files = {
             path.relative_to(staging).as_posix(): file_checksum(path)
@@ -101,18 +121,7 @@ class Bundle:
         manifest = manifest.model_copy(update={"bundle_id": manifest.identity()})
         text = manifest.model_dump_json(indent=2)
         (staging / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
-        target = bundles / manifest.bundle_id
-        rmtree(target, ignore_errors=True)
-        staging.rename(target)
-        return Bundle(
-            manifest,
-            self.post_ids,
-            self.families,
-            self.popularity,
-            self.normalisers,
-            self.ranker,
-            self.indexes,
-        )
+        return manifest
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -138,6 +147,14 @@ class Bundle:
             EnsembleRanker.load(folder / "ranker"),
             {f: faiss.read_index(str(folder / f"{f.value}.faiss")) for f in VECTOR_FAMILIES},
         )
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        _check_files(read_manifest(folder), folder)
+    except BundleMismatch:
+        return False
+    return True
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -16,7 +16,7 @@ class QuantileTable:
     """A monotone map from raw score to log-scaled tail share, both ends included.
 
     A score that a share s of all (viewer, post) scores reach maps to log(s) / log(smallest s):
-    the median to about 0.05, the best of a hundred thousand to 1. Feeds choose among the best
+    the median to 0.06, the best of a hundred thousand to 1. Feeds choose among the best
     few, where plain quantiles all round to 1 in float16; and a weighted sum of log tail shares
     is how independent evidence combines (Fisher 1932).
     """

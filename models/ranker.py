@@ -60,11 +60,6 @@ class EnsembleRanker:
     prior: FloatArray
     """[A]: what an untrained head answers."""
 
-    @property
-    def n_features(self) -> int:
-        """Count the input columns."""
-        return len(self.mean)
-
     def predict(self, features: NDArray[np.floating]) -> FloatArray:
         """Predict probabilities, and expected seconds for dwell: float32 [n, len(ACTIONS)].
 

@@ -19,6 +19,7 @@ from pipelines.flow import FlowResult, load_champion, read_home, set_challenger,
 from pipelines.publish import champion_id, publish_bundle
 from training.config import TrainingConfig
 from training.costs import Limits, Sizes, machine_speed
+from training.dataset import require_actions
 from training.plan import LeftOut, Plan, Round, make_plan, settings_of
 from training.reading import TrainingData
 from training.search import search
@@ -66,9 +67,12 @@ class AnytimeTraining:
     def run(self) -> Plan:
         """Run all; InvalidInput where not even the first round fits. Give the first plan."""
         sizes, self._champion = count_home(self.home), load_champion(self.home)
-        first = self.limits._replace(seconds=self.limits.seconds - self.search_seconds)
         todo = plan = make_plan(
-            sizes, self.base, first, champion=champion_id(self.home) is not None
+            sizes,
+            self.base,
+            self.limits,
+            champion=champion_id(self.home) is not None,
+            searching=self.search_seconds,
         )
         self._tell_plan(plan)
         try:
@@ -108,13 +112,13 @@ class AnytimeTraining:
         if self._data is None:
             with clock.stage("read"):
                 self._data = read_home(self.home)
-        found, bundle = train_on(self.home, self._data, this.config, clock, self._champion)
+        found, tested = train_on(self.home, self._data, this.config, clock, self._champion)
         self.report.say(f"Gate: {found.why}", style="bold")
         now = monotonic()
         ended = Ran(this, found, now - started, now - self.began)
         self.ran.append(ended)
         if found.promote:
-            self._champion = bundle
+            self._champion = tested
         if found.promote or self.best is None:
             self.best = ended
         set_challenger(self.home, self.best.found.bundle_id)
@@ -149,7 +153,8 @@ class AnytimeTraining:
     def left_out(self, plan: Plan) -> tuple[LeftOut, ...]:
         """Say what the best round left out."""
         best = self.best or self.ran[0]
-        return replace(plan, base=self.base).missing(best.round.config)
+        refused = [each.round for each in self.ran if not each.found.promote]
+        return replace(plan, base=self.base).missing(best.round.config, refused)
 
     def summary(self, plan: Plan) -> dict[str, Any]:
         """Give plan, estimates beside actuals, and what is left out, as plain values."""
@@ -175,14 +180,16 @@ def tell_left_out(report: Reporter, left_out: Sequence[LeftOut]) -> None:
 
 
 def count_home(home: Path) -> Sizes:
-    """Count what training would read, from two columns of the log."""
+    """Count what training would read, from two columns of the log; InvalidInput on too little."""
     with Workspace.open(home, read_only=True) as workspace:
         log = workspace.log.scan(columns=("type", "viewer_id"))
         posts = workspace.catalog.counts()["posts"]
-        known = json.loads(workspace.meta_get("dataset") or "{}").get("has_impressions")
+        facts = json.loads(workspace.meta_get("dataset") or "{}")
     acting = np.isin(log["type"].to_numpy(), POSITIVE_ACTIONS)
     people = len(np.unique(log["viewer_id"].to_numpy()[acting]))
     actions = int(acting.sum())
+    require_actions(str(facts.get("name", "events")), actions, people, posts)
+    known = facts.get("has_impressions")
     return Sizes(people, posts, actions, log.num_rows - actions if known else 0)
 
 

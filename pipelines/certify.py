@@ -252,7 +252,7 @@ def _labels(data: TrainingData, frames: FeatureFrames, paths: Paths, samples: in
         split = make_split(dataset, SplitConfig())
     except InvalidInput:
         return []  # nothing can be trained on it either
-    queries = split.test.take(slice(None, None, -(-len(split.test) // samples)))
+    queries = split.test[:: -(-len(split.test) // samples)]
     viewers, now = dataset.viewer_ids[queries.user_rows], queries.now_us
     posts = dataset.post_ids[dataset.actions.item_rows[queries.cut]][:, None]
     scores = np.zeros((*posts.shape, len(FAMILIES)), np.float32)

@@ -20,8 +20,8 @@ from contracts.errors import HeadwaterError, NotFound
 from contracts.funnel import FunnelReport
 from contracts.record import RECORD_SCHEMA
 from contracts.settings import Settings
+from features.checkpoint import checkpoint_seq
 from features.segments import integers_of
-from features.views import FEATURE_HASH
 from features.workspace import Workspace
 from models.bundle import Bundle
 from pipelines.ranker_process import ranker_ready
@@ -166,11 +166,8 @@ def _learned_us(home: Path) -> int | None:
 
 
 def _checkpoint_seq(home: Path) -> int:
-    """Give the place in the log that a start would begin at; 0: at the beginning."""
     try:
-        pointer = json.loads((home / "features" / "checkpoint.json").read_text(encoding="utf-8"))
-        there = (home / "features" / pointer["folder"]).is_dir()
-        return int(pointer["seq"]) if there and pointer["features"] == FEATURE_HASH else 0
+        return checkpoint_seq(home)
     except (OSError, ValueError, LookupError):
         return 0
 

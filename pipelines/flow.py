@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contracts.errors import BundleMismatch, NotFound
+from features.storage import write_durably
 from features.workspace import Workspace
 from models.bundle import Bundle
 from models.deep import DeepModel
@@ -78,7 +79,10 @@ def train_on(
     start: WarmStart | None = None,
     fit_deep: FitDeep = DeepRecipe.fit_reported,
 ) -> tuple[FlowResult, Bundle]:
-    """Train on what was read, judge it beside a champion, and write bundle, run and report."""
+    """Train on what was read, judge it beside a champion, and write bundle, run and report.
+
+    Gives the bundle as it was tested, for the next one to be judged beside.
+    """
     result = train_ranking(data, config, clock, champion, start, fit_deep)
     with clock.stage("write bundle"):
         bundle = result.bundle.save(home / "bundles")
@@ -99,7 +103,7 @@ def train_on(
         notes,
         clock.costs,
     )
-    return found, bundle
+    return found, result.tested
 
 
 def read_home(home: Path) -> TrainingData:
@@ -125,7 +129,7 @@ def challenger_id(home: Path) -> str | None:
 
 def set_challenger(home: Path, bundle_id: str) -> None:
     """Name the bundle that `headwater publish` takes."""
-    (home / "bundles" / CHALLENGER_FILE).write_text(bundle_id + "\n", encoding="utf-8")
+    write_durably(home / "bundles" / CHALLENGER_FILE, f"{bundle_id}\n".encode())
 
 
 def find_bundle(home: Path, wanted: str | None) -> str:
@@ -196,5 +200,5 @@ def _write_report(home: Path, bundle_id: str, result: TrainingResult, run_id: st
     }
     folder = home / "bundles"
     result.first.deep.save(folder / f"{bundle_id}{FIRST_SUFFIX}")
-    text = dumps(report, indent=2)
-    (folder / f"{bundle_id}{REPORT_SUFFIX}").write_text(text + "\n", encoding="utf-8")
+    text = dumps(report, indent=2) + "\n"
+    write_durably(folder / f"{bundle_id}{REPORT_SUFFIX}", text.encode())

@@ -35,9 +35,11 @@ class PlatformClient(httpx.Client):
         return self._checked(self.get(f"/v1/platform/feed/{feed_id}/why/{post}"))
 
     def ready(self) -> bool:
-        """Tell whether the server can serve."""
+        """Tell whether a server can serve, and is the one that knows this key."""
         try:
-            return self.get("/readyz").status_code == httpx.codes.OK
+            if self.get("/readyz").status_code != httpx.codes.OK:
+                return False
+            return self.get("/v1/platform/funnel").status_code != httpx.codes.UNAUTHORIZED
         except httpx.TransportError:
             return False
 

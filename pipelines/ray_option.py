@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from contracts.errors import InvalidInput
+from features.workspace import require_data
 
 RayWorkers = Annotated[
     int | None,
@@ -24,8 +25,16 @@ RayWorkers = Annotated[
 
 
 def ray_session(workers: int | None, home: Path) -> AbstractContextManager[Any]:
-    """Open `pipelines.ray_jobs.session`; without workers, nothing: gives None."""
-    return nullcontext() if workers is None else ray_jobs().session(workers, home)
+    """Open `pipelines.ray_jobs.session`; without workers, nothing: gives None.
+
+    NotFound where the home has no data.
+    """
+    if workers is None:
+        return nullcontext()
+    jobs = ray_jobs()
+    require_data(home)
+    found: AbstractContextManager[Any] = jobs.session(workers, home)
+    return found
 
 
 def ray_jobs() -> ModuleType:

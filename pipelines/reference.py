@@ -19,7 +19,6 @@ _TYPE_WORDS: Final = {
     "Path": "path",
     "int": "integer",
     "float": "number",
-    "timedelta": "text",
 }
 _INTRODUCTION: Final = """\
 # Command line
@@ -83,13 +82,15 @@ def _names(parameter: Parameter) -> str:
 
 
 def _argument_name(parameter: Parameter) -> str:
-    name = (parameter.name or "").upper()
+    name = getattr(parameter, "metavar", None) or (parameter.name or "").upper()
     return name if parameter.required else f"[{name}]"
 
 
 def _kind(parameter: Parameter) -> str:
     if not isinstance(parameter, TyperArgument | TyperOption):
         return ""
+    if parameter.type_descriptor.parameter_info.parser:
+        return "text"
     kind: object = parameter.type_descriptor.annotation
     if get_origin(kind) is Literal:
         return " / ".join(f"`{choice}`" for choice in get_args(kind))
@@ -104,7 +105,8 @@ def _default(parameter: Parameter) -> str:
     shown = getattr(parameter, "show_default", None)
     if isinstance(shown, str):
         return shown
-    if parameter.default in (None, False, ()) or callable(parameter.default):
+    absent = any(parameter.default is none for none in (None, False, ()))
+    if absent or callable(parameter.default):
         return ""
     return f"`{parameter.default}`"
 

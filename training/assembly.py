@@ -59,7 +59,7 @@ def assemble(
         protocol=split.sentence,
         measured_on=_measured_on(config, rows),
         seed=config.seed,
-        data=_window(data, seen),
+        data=_window(data, seen, seen | split.refit),
         families=_notes(config, parts.families, choice),
         config=config.model_dump(mode="json"),
         blend={family.value: weight for family, weight in parts.blend.weights.items()},
@@ -82,16 +82,17 @@ def assemble(
     )
 
 
-def _window(data: Dataset, seen: np.ndarray) -> DataWindow:
-    times = data.actions.times_us[seen]
+def _window(data: Dataset, seen: np.ndarray, by_any: np.ndarray) -> DataWindow:
+    """Describe what the families have seen; the ranker has seen what lies before the test."""
+    times = data.actions.times_us
     return DataWindow(
         dataset=data.name,
         fingerprint=data.fingerprint(),
         events=int(seen.sum()),
         people=data.n_users,
         posts=data.n_items,
-        first_us=int(times.min(initial=np.iinfo(np.int64).max)),
-        last_us=int(times.max(initial=0)),
+        first_us=int(times[seen].min(initial=np.iinfo(np.int64).max)),
+        last_us=int(times[by_any].max(initial=0)),
         up_to_seq=data.up_to_seq,
     )
 

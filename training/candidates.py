@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from features.columns import Columns
 from models.base import Family, FloatArray, IntArray, ItemHistories, Scorer
 from models.base import pair_scores as score_pairs
 from models.blend import RetrievalBlend
@@ -22,17 +23,13 @@ RESAMPLES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(Columns):
     """Distinct candidates of Q queries, padded with -1 at the end."""
 
     rows: IntArray
     """[Q, C] item rows, ascending."""
     scores: FloatArray
     """[Q, C, F]: normalised family scores, NaN where a family cannot score."""
-
-    def take(self, index: IntArray) -> "Candidates":
-        """Pick some queries."""
-        return Candidates(self.rows[index], self.scores[index])
 
 
 def union_candidates(

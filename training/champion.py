@@ -26,6 +26,7 @@ from training.evaluate import target_slices
 from training.metrics import LONGEST
 from training.reading import FeatureSource
 from training.scoring import Exam, Judged, judge, ranked_lists
+from training.split import Split
 
 Model = TypeVar("Model", bound=VectorModel)
 STRANGERS: Final = ("people_never_trained_on", "posts_unknown_to_bundle")
@@ -119,6 +120,17 @@ def judge_bundle(
     }
     lists, _, _ = aligned.ensemble(data, exam, source, union)
     return {**judged, "ensemble": judge("ensemble", exam, lists, slices)}
+
+
+def has_seen_test(bundle: Bundle, data: Dataset, split: Split) -> bool:
+    """Say whether a bundle has learned from actions that lie in the test of a split.
+
+    By each person's order the newest actions are the test, whatever their time.
+    """
+    if split.cuts_us is None and bundle.manifest.config.get("final_fit"):
+        return True
+    newest = int(data.actions.times_us[split.refit].max(initial=0))
+    return bundle.manifest.data.last_us > newest
 
 
 def stranger_slices(bundle: Bundle, data: Dataset, exam: Exam) -> dict[str, BoolArray]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import InvalidInput, LeakageError
+from features.columns import Columns
 from models.base import (
     BoolArray,
     IntArray,
@@ -74,7 +75,7 @@ class Dataset:
         """Cut out what a recipe may learn from: rows of a mask, less those taken back by then."""
         newest = self.actions.times_us[train].max(initial=0)
         train = train & (self.undone_us > newest)
-        return TrainingFrame(self.post_ids, self.n_users, self.actions.select(train), self.content)
+        return TrainingFrame(self.post_ids, self.n_users, self.actions[train], self.content)
 
     def user_bounds(self) -> tuple[IntArray, IntArray]:
         """Give where each user's actions begin and end, two [m]."""
@@ -87,7 +88,7 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Queries:
+class Queries(Columns):
     """Moments at which somebody asks; a moment splits the person's actions into known and next."""
 
     user_rows: IntArray
@@ -100,19 +101,6 @@ class Queries:
     """[Q]: the first action to predict; everything before it is known."""
     stop: IntArray
     """[Q]: one past the last action to predict."""
-
-    def __len__(self) -> int:
-        return len(self.user_rows)
-
-    def take(self, index: IntArray | BoolArray | slice) -> "Queries":
-        """Pick some moments."""
-        return Queries(
-            self.user_rows[index],
-            self.now_us[index],
-            self.start[index],
-            self.cut[index],
-            self.stop[index],
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,25 +166,20 @@ def seen_items(data: Dataset, queries: Queries) -> Ragged:
     return Ragged(data.actions.item_rows[known.values], known.offsets)
 
 
-def target_items(data: Dataset, queries: Queries) -> tuple[Ragged, NDArray[np.int8]]:
-    """Give distinct items to predict a query, ascending, with the strongest action on each.
+def target_items(data: Dataset, queries: Queries) -> Ragged:
+    """Give distinct items to predict a query, ascending.
 
     Left out: what the person had acted on already, and posts not yet made at the moment.
     """
     n = max(data.n_items, 1)
     ahead = spread(queries.cut, queries.stop)
-    items = data.actions.item_rows[ahead.values]
-    keys = ahead.owners * n + items
-    order = np.lexsort((data.actions.weights[ahead.values], keys))
-    keys, types = keys[order], data.actions.types[ahead.values][order]
-    last = np.append(keys[1:] != keys[:-1], True) if len(keys) else np.zeros(0, dtype=bool)
-    keys, types = keys[last], types[last]
+    keys = np.unique(ahead.owners * n + data.actions.item_rows[ahead.values])
     seen = seen_items(data, queries)
     fresh = ~np.isin(keys, np.unique(seen.owners * n + seen.values))
     fresh &= data.content.created_us[keys % n] <= queries.now_us[keys // n]
-    keys, types = keys[fresh], types[fresh]
+    keys = keys[fresh]
     counts = np.bincount(keys // n, minlength=len(queries))
-    return Ragged(keys % n, np.concatenate([[0], np.cumsum(counts)])), types
+    return Ragged(keys % n, np.concatenate([[0], np.cumsum(counts)]))
 
 
 def refuse_leakage(data: Dataset, train: BoolArray, queries: Queries) -> None:
@@ -223,12 +206,12 @@ def refuse_future(data: Dataset, train: BoolArray, cut_us: int) -> None:
         raise LeakageError(msg, hint="cut the training rows by time")
 
 
-def require_actions(data: Dataset, minimum: int = 20) -> None:
+def require_actions(name: str, actions: int, people: int, posts: int, minimum: int = 20) -> None:
     """Raise InvalidInput where there is too little to learn from."""
-    if len(data.actions) < minimum or data.n_items < 2 or data.n_users < 2:
+    if actions < minimum or people < 2 or posts < 2:
         msg = (
-            f"{data.name} has {len(data.actions)} positive actions by {data.n_users} people on "
-            f"{data.n_items} posts; training needs at least {minimum} actions, 2 people, 2 posts"
+            f"{name} has {actions} positive actions by {people} people on {posts} posts; training "
+            f"needs at least {minimum} actions, 2 people, 2 posts"
         )
         raise InvalidInput(msg, hint="ingest events of the types click, like, comment or share")
 

@@ -28,6 +28,8 @@ from training.recipes.ranker import RankerRows
 
 PSI_SHIFTED: Final = 0.25
 """Population stability index from which a distribution counts as another (Siddiqi 2006)."""
+_COMMON: Final = 0.05
+"""Share of the rows from which a value on an edge between tenths has a bin of its own."""
 SHIFTED_SHARE: Final = 0.2
 """A retrain is due when more than this share of the features has shifted."""
 LOW, HIGH = 0.8, 1.25
@@ -92,7 +94,7 @@ def drift_of(
         why = f"nothing can be said yet: {sizes[0]} and {sizes[1]} rows, {FEWEST} is the least"
         return replace(report, why=why)
     aligned = AlignedBundle.of(bundle, data.dataset)
-    before, after = (_rows(data, aligned, shown.take(window)) for window in (early, late))
+    before, after = (_rows(data, aligned, shown[window]) for window in (early, late))
     shifts = shifts_of(FEATURES, before.features, after.features)
     scored = served or (_scores(bundle, before), _scores(bundle, after))
     claimed = bundle.manifest.calibrated and data.impressions is not None
@@ -103,7 +105,7 @@ def drift_of(
         scores=shifts_of(SCORES, *scored),
         scores_from="decision records" if served else "what was shown, scored again",
         calibration=calibration_of(bundle, after) if claimed else {},
-        unknown=_unknown(bundle, data, shown.take(late), since),
+        unknown=_unknown(bundle, data, shown[late], since),
     )
     reasons = list(_reasons(report))
     calm = "features, scores and calibration are as they were"
@@ -129,11 +131,21 @@ def shifts_of(
 
 
 def psi(before: Values, after: Values) -> float:
-    """Sum (q - p) log(q / p) over tenths of `before`, shares at least 1e-4; 0 is no shift."""
+    """Sum (q - p) log(q / p) over tenths of `before`, shares at least 1e-4; 0 is no shift.
+
+    An edge that many share is a bin of its own, or it would hide what falls below it.
+    """
     known = before[np.isfinite(before)]
     edges = np.unique(np.quantile(known, np.arange(1, 10) / 10)) if len(known) else known
-    bins = [np.where(np.isnan(v), 10, np.searchsorted(edges, v)) for v in (before, after)]
-    p, q = (np.maximum(np.bincount(b, minlength=11) / len(b), 1e-4) for b in bins)
+    common = np.array([*(np.mean(known == edge) >= _COMMON for edge in edges), False])
+
+    def shares(values: Values) -> Values:
+        left, right = (np.searchsorted(edges, values, side) for side in ("left", "right"))
+        bins = np.where(np.isnan(values), 2 * len(edges) + 1, 2 * left)
+        bins += (right > left) & common[left]
+        return np.maximum(np.bincount(bins, minlength=2 * len(edges) + 2) / len(values), 1e-4)
+
+    p, q = shares(before), shares(after)
     return float(((q - p) * np.log(q / p)).sum())
 
 

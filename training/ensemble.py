@@ -32,11 +32,11 @@ class Shown:
 def shown_queries(data: Dataset, impressions: Impressions, most: int) -> Shown:
     """Group the newest impressions by person and feed; the moment is the first of the group."""
     newest = np.argsort(impressions.times_us, kind="stable")[-most:]
-    kept = impressions.take(np.sort(newest))
+    kept = impressions[np.sort(newest)]
     feed = np.where(kept.feed_ids >= 0, kept.feed_ids, kept.times_us)
     _, group = np.unique(np.stack([kept.user_rows, feed]), axis=1, return_inverse=True)
     order = np.lexsort((kept.times_us, group))
-    group, kept = group[order], kept.take(order)
+    group, kept = group[order], kept[order]
     first = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
     place = np.arange(len(group)) - first[group]
     width = int(place.max(initial=0)) + 1

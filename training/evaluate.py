@@ -37,7 +37,6 @@ class ModelRow(BaseModel):
     lists: dict[str, float]
     slices: dict[str, Interval]
     """Recall@20 of cold, regular, heavy people; of new and old posts."""
-    fit_seconds: float = 0.0
 
 
 def table(

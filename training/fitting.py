@@ -102,7 +102,9 @@ def fit_models(
         short = config.als.model_copy(update={"iterations": passes})
         als = AlsRecipe(short, start=warm.als).fit(frame, context)
     with clock.stage(f"content{suffix}"):
-        content = ContentRecipe(config.content).fit(frame, context)
+        # At weight 1: `apply_choice` scales to what is chosen, and 0 could not be scaled up.
+        unit = config.content.model_copy(update={"prior_weight": 1.0})
+        content = ContentRecipe(unit).fit(frame, context)
     with clock.stage(f"deep{suffix}"):
         chosen = config.deep
         if decided is not None:

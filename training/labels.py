@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from contracts.clock import DAY_US
 from contracts.events import EventType
 from contracts.policy import ACTIONS, Action
+from features.columns import Columns
 from models.base import FloatArray, IntArray
 from training.dataset import Dataset, Queries, spread
 
@@ -31,7 +32,7 @@ EVENTS_OF: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class EventRows:
+class EventRows(Columns):
     """Log rows on posts, sorted by (viewer, time); every array is [n]."""
 
     viewer_ids: IntArray
@@ -45,7 +46,7 @@ class EventRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Impressions:
+class Impressions(Columns):
     """What was shown to people who act, and what they did with it."""
 
     user_rows: IntArray
@@ -58,19 +59,6 @@ class Impressions:
     """[n]; -1 where unknown."""
     labels: FloatArray
     """[n, len(ACTIONS)]: 0 or 1; seconds for dwell."""
-
-    def __len__(self) -> int:
-        return len(self.user_rows)
-
-    def take(self, index: IntArray | NDArray[np.bool_]) -> "Impressions":
-        """Pick some impressions."""
-        return Impressions(
-            self.user_rows[index],
-            self.item_rows[index],
-            self.times_us[index],
-            self.feed_ids[index],
-            self.labels[index],
-        )
 
 
 def make_impressions(rows: EventRows, viewer_ids: IntArray) -> Impressions:

@@ -3,7 +3,7 @@
 Pure: sizes, limits and a configuration in, a frozen plan out; costs are those of `training.costs`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -97,8 +97,12 @@ class Plan:
         """Say what the last round leaves out."""
         return self.missing(self.rounds[-1].config) if self.rounds else ()
 
-    def missing(self, config: TrainingConfig) -> tuple[LeftOut, ...]:
-        """Compare a configuration with the one asked for, and say which limit is the cause."""
+    def missing(self, config: TrainingConfig, refused: Sequence[Round] = ()) -> tuple[LeftOut, ...]:
+        """Compare a configuration with the one asked for, and say which limit is the cause.
+
+        `refused` are rounds that ran and did not pass the gate: what one of them had is not left
+        out for want of time.
+        """
         memory = f"more does not fit in {self.limits.ram_mb:,.0f} MB"
         time = f"a whole run takes about {self.whole.seconds:,.0f} s, more than is left"
         short = self.whole.peak.peak_mb > self.limits.ram_mb
@@ -107,6 +111,9 @@ class Plan:
             got, full, most = (_get(c, path) for c in (config, self.base, self.whole.config))
             if got != full:
                 cause = memory if short or got == most else time
+                for each in refused:
+                    if _get(each.config, path) == full:
+                        cause = f"the gate refused the round {each.name!r}, which had it"
                 how = f"{_word(path, got)}, not {_word(path, full)}"
                 found.append(LeftOut(what, how, cause))
         return tuple(found)
@@ -135,11 +142,13 @@ def make_plan(
     *,
     after: str | None = None,
     champion: bool = False,
+    searching: float = 0.0,
 ) -> Plan:
     """Choose rounds for a budget; InvalidInput where not even the smallest fits.
 
     The quick round comes first, then the best that fits in what is left, and between them what
-    costs at most a third of that. `after`: only rounds above this one, in the time left, or none.
+    costs at most a third of that. `after`: only rounds above this one, in the time left, or none;
+    `searching`: seconds kept for a search.
     """
 
     def one(name: str, config: TrainingConfig) -> Round:
@@ -152,9 +161,9 @@ def make_plan(
     whole = whole or one("whole", bounded(base, SHRINKS[-1]))
     ladder = [one(name, bounded(whole.config, rung)) for name, rung in RUNGS.items()]
     fitting = [r for r in ladder if r.peak.peak_mb <= limits.ram_mb]
-    chosen, left = [], limits.seconds
+    chosen, left = [], limits.seconds - searching
     if after is None:
-        _refuse_impossible(ladder[0], limits)
+        _refuse_impossible(ladder[0], limits, searching)
         chosen, left = ladder[:1], left - MARGIN * ladder[0].seconds
     names = list(RUNGS)
     above = names[names.index(after or "quick") + 1 :]
@@ -167,15 +176,17 @@ def make_plan(
     return Plan((*chosen, *able[-1:]), base, whole, limits)
 
 
-def _refuse_impossible(smallest: Round, limits: Limits) -> None:
+def _refuse_impossible(smallest: Round, limits: Limits, searching: float) -> None:
     most, seconds = smallest.peak, smallest.seconds
     allowed = f"and {limits.ram_mb:,.0f} MB and {limits.seconds:,.0f} s are allowed"
     if most.peak_mb > limits.ram_mb:
         msg = f"the smallest plan needs about {most.peak_mb:,.0f} MB (for {most.name!r}), {allowed}"
         raise InvalidInput(msg, hint=f"give --ram {most.peak_mb + 10:.0f}m or more")
-    if MARGIN * seconds > limits.seconds:
-        msg = f"the smallest plan takes about {seconds:,.0f} s, {allowed}"
-        raise InvalidInput(msg, hint=f"give --budget {MARGIN * seconds + 1:.0f}s or more")
+    needed = MARGIN * seconds + searching
+    if needed > limits.seconds:
+        beside = f" beside a search of {searching:,.0f} s" if searching else ""
+        msg = f"the smallest plan takes about {seconds:,.0f} s{beside}, {allowed}"
+        raise InvalidInput(msg, hint=f"give --budget {needed + 1:.0f}s or more")
 
 
 def _get(config: TrainingConfig, path: str) -> Any:  # noqa: ANN401 - numbers of several kinds

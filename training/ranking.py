@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from contracts.errors import InvalidInput
 from contracts.policy import fixed_blend
 from models.base import BoolArray, Family, IntArray, RetrievalModel, Scorer, TrainingContext
 from models.blend import BlendedFamilies, RetrievalBlend
@@ -17,7 +18,7 @@ from models.normalise import QuantileTable
 from models.ranker import EnsembleRanker
 from training.assembly import Parts, assemble
 from training.candidates import Candidates, choose_blend, fit_normalisers, union_candidates
-from training.champion import judge_bundle
+from training.champion import has_seen_test, judge_bundle
 from training.config import TrainingConfig
 from training.dataset import Dataset, Queries, require_actions
 from training.ensemble import (
@@ -31,7 +32,7 @@ from training.ensemble import (
 )
 from training.evaluate import ModelRow, Verdict, gate, table, target_slices
 from training.fitting import Choice, Decided, Models, apply_choice, choose_families, fit_models
-from training.reading import FeatureSource, TrainingData, within
+from training.reading import FeatureSource, TrainingData, impressions_within
 from training.recipes.base import item_counts
 from training.recipes.deep import DeepRecipe, FitDeep
 from training.recipes.ranker import RankerRows, fit_ranker
@@ -47,6 +48,8 @@ class TrainingResult:
 
     bundle: Bundle
     """Not yet written."""
+    tested: Bundle
+    """The same as it was tested: before the last fit on everything, where there was one."""
     first: FirstFit
     rows: list[ModelRow]
     judged: dict[str, Judged]
@@ -82,14 +85,12 @@ def train_ranking(
 ) -> TrainingResult:
     """Run everything; LeakageError where a row would see the future, InvalidInput on too little.
 
-    `champion`: the bundle that the new one must not be worse than, judged on the same people;
-    `warm`: its weights, to begin from wherever they have not seen what is to be judged;
-    `fit_deep`: where the deep family is fitted.
+    `champion`: the bundle that the new one must not be worse than on the same people; `warm`: its
+    weights, for fits whose answers they have not seen; `fit_deep`: where that family is fitted.
     """
     dataset = data.dataset
-    require_actions(dataset)
     with clock.stage("split"):
-        split = make_split(dataset, config.split)
+        split = _split(dataset, config)
         validation = _exam(dataset, split.fit, split.validation)
         test = _exam(dataset, split.refit, split.test)
     start, frame = warm or WarmStart(), dataset.frame(split.fit)
@@ -120,17 +121,20 @@ def train_ranking(
         stack = fitted_again(split.refit, AGAIN)
     with clock.stage("test"):
         judged, ranker_metrics = _test(data, config, split, (stack, ranker), test)
-        sentence = split.sentence
-        rows_out = table(dataset.name, sentence, list(judged.values()), test, config.seed)
+        rows_out = table(dataset.name, split.sentence, list(judged.values()), test, config.seed)
     with clock.stage("gate"):
         verdict = _verdict(data, config, split, (judged, test), champion)
+
+    def bundled(stack: Stack, config: TrainingConfig) -> Bundle:
+        with clock.stage("bundle"):
+            parts = Parts(stack.models, stack.families, stack.normalisers, stack.blend, ranker)
+            return assemble(dataset, config, split, parts, choice, rows_out, ranker_metrics)
+
+    tested = bundle = bundled(stack, config.model_copy(update={"final_fit": False}))
     if config.final_fit:
-        stack = fitted_again(np.ones_like(split.refit), FINALLY)
-    with clock.stage("bundle"):
-        parts = Parts(stack.models, stack.families, stack.normalisers, stack.blend, ranker)
-        bundle = assemble(dataset, config, split, parts, choice, rows_out, ranker_metrics)
+        bundle = bundled(fitted_again(np.ones_like(split.refit), FINALLY), config)
     figures = (rows_out, judged, ranker_metrics, choice, verdict, clock.costs)
-    return TrainingResult(bundle, first, *figures, start.used)
+    return TrainingResult(bundle, tested, first, *figures, start.used)
 
 
 def _verdict(
@@ -143,7 +147,7 @@ def _verdict(
     """Apply the gate, with the champion judged on the same people where there is one."""
     judged, test = tested
     theirs = None
-    if champion is not None and champion.manifest.config.get("final_fit"):
+    if champion is not None and has_seen_test(champion, data.dataset, split):
         verdict = gate(judged["ensemble"], judged["popularity"], None, config.seed)
         why = f"{verdict.why}; the champion has learned from this test, so it is not compared"
         return verdict._replace(why=why)
@@ -154,21 +158,31 @@ def _verdict(
 
 
 def validation_exam(data: TrainingData, config: TrainingConfig) -> tuple[Exam, Split]:
-    """Make the window that choices are made on."""
-    split = make_split(data.dataset, config.split)
+    """Make the window that choices are made on; InvalidInput where there is too little."""
+    split = _split(data.dataset, config)
     return _exam(data.dataset, split.fit, split.validation), split
 
 
 def test_exam(data: TrainingData, config: TrainingConfig) -> tuple[Exam, FeatureSource, Split]:
-    """Make the test of a set, for judging a stored bundle."""
+    """Make the test of a set, for judging a stored bundle; InvalidInput where there is none."""
     split = make_split(data.dataset, config.split)
     exam = _exam(data.dataset, split.refit, split.test)
     return exam, visible_features(data, split, split.test), split
 
 
+def _split(dataset: Dataset, config: TrainingConfig) -> Split:
+    """Split what there is enough of to learn from."""
+    require_actions(dataset.name, len(dataset.actions), dataset.n_users, dataset.n_items)
+    return make_split(dataset, config.split)
+
+
 def _exam(dataset: Dataset, train: BoolArray, queries: Queries) -> Exam:
-    popularity = item_counts(dataset.actions.select(train), dataset.n_items)
-    return make_exam(dataset, queries, popularity)
+    popularity = item_counts(dataset.actions[train], dataset.n_items)
+    exam = make_exam(dataset, queries, popularity)
+    if not len(exam):
+        msg = f"{dataset.name}: after a cut nobody acts for the first time on a post that was there"
+        raise InvalidInput(msg, hint="move the cuts, or bring a longer time span")
+    return exam
 
 
 def stack_families(
@@ -200,25 +214,19 @@ def _ranker_rows(
     validation, union = asked
     source = visible_features(data, split, split.validation)
     if data.impressions is not None and split.cuts_us is not None:
-        inside = within(data.impressions.times_us, *split.cuts_us)
-        if inside.any():
-            shown = shown_queries(
-                data.dataset, data.impressions.take(inside), config.most_impressions
-            )
+        inside = impressions_within(data, *split.cuts_us)
+        if len(inside):
+            shown = shown_queries(data.dataset, inside, config.most_impressions)
             return shown_rows(data.dataset, source, shown, stack.families, stack.normalisers)
     blocks = [_asked(data, source, validation.queries, union, config.ranker_people)]
     for later in later_moments(data.dataset, validation.queries, config.ranker_moments):
         room = config.ranker_people - sum(len(np.unique(b.groups)) for b in blocks)
         if room <= 0 or not len(later):
             break
-        exam = make_exam(data.dataset, later.take(_some(later, room)), validation.popularity)
+        exam = make_exam(data.dataset, later[_some(later, room)], validation.popularity)
         union = union_candidates(exam, stack.families, stack.normalisers, config.union)
         blocks.append(_asked(data, source, exam.queries, union, room))
-    return RankerRows(
-        np.concatenate([b.features for b in blocks]),
-        np.concatenate([b.labels for b in blocks]),
-        np.concatenate([b.groups for b in blocks]),
-    )
+    return RankerRows.merged(blocks)
 
 
 def _asked(
@@ -226,7 +234,7 @@ def _asked(
 ) -> RankerRows:
     """Label the candidates of at most `most` queries, evenly chosen."""
     some = _some(queries, most)
-    queries, union = queries.take(some), union.take(some)
+    queries, union = queries[some], union[some]
     features = ask_features(data.dataset, source, queries, union.rows, union.scores)
     return candidate_rows(data.dataset, queries, union, features)
 
@@ -268,10 +276,8 @@ def _test(
     judged = {name: judge(name, test, ranked, slices) for name, ranked in lists.items()}
     rows = candidate_rows(data.dataset, test.queries, union, features)
     if data.impressions is not None and split.cuts_us is not None:
-        late = data.impressions.times_us >= split.cuts_us[1]
-        if late.any():
-            shown = shown_queries(
-                data.dataset, data.impressions.take(late), config.most_impressions
-            )
+        late = data.impressions[data.impressions.times_us >= split.cuts_us[1]]
+        if len(late):
+            shown = shown_queries(data.dataset, late, config.most_impressions)
             rows = shown_rows(data.dataset, source, shown, stack.families, stack.normalisers)
     return judged, prediction_metrics(ranker, rows)

@@ -1,7 +1,6 @@
 """From a workspace to arrays: the positive actions, what was taken back, impressions, features."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,7 +13,7 @@ from contracts.events import NEGATIVE_ACTIONS, POSITIVE_ACTIONS, UNDO_OF, EventT
 from features.frames import FeatureFrames
 from features.offline import training_features
 from features.workspace import Workspace
-from models.base import BoolArray, FloatArray, IntArray, Interactions, PostContent
+from models.base import FloatArray, IntArray, Interactions, PostContent
 from training.dataset import NEVER_US, Dataset, Protocol
 from training.labels import EventRows, Impressions, make_impressions
 
@@ -22,8 +21,6 @@ COLUMNS: Final = (
     "seq", "type", "viewer_id", "post_id", "target_id", "event_time", "known_time", "value",
     "feed_id",
 )  # fmt: skip
-
-Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +35,9 @@ class FeatureSource:
         times_us: IntArray,
         post_ids: IntArray,
         family_scores: FloatArray,
-        progress: Advance | None = None,
     ) -> NDArray[np.float16]:
         """Compute features [Q, C, F] of candidates [Q, C] as of [Q] moments, float16-rounded."""
-        exact = training_features(
-            self.frames, viewer_ids, times_us, post_ids, family_scores, progress
-        )
+        exact = training_features(self.frames, viewer_ids, times_us, post_ids, family_scores)
         return exact.astype(np.float16)
 
     def hidden_from(self, viewer_ids: IntArray, from_us: IntArray) -> "FeatureSource":
@@ -197,7 +191,9 @@ def _ids(table: pa.Table, name: str) -> IntArray:
     return values
 
 
-def within(times_us: IntArray, start_us: int, stop_us: int) -> BoolArray:
-    """Say which times lie in [start, stop)."""
-    inside: BoolArray = (times_us >= start_us) & (times_us < stop_us)
-    return inside
+def impressions_within(data: TrainingData, start_us: int, stop_us: int) -> Impressions:
+    """Give what was shown in [start, stop), labelled with what was done before `stop` alone."""
+    events = data.features.frames.events
+    times = _last_unknown(events)
+    inside = events.filter(pa.array((times >= start_us) & (times < stop_us)))
+    return make_impressions(event_rows(inside, data.dataset.post_ids), data.dataset.viewer_ids)

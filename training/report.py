@@ -11,10 +11,10 @@ from training.stages import StageCost
 
 HEAD: Final = """# Results
 
-Written by the program (`headwater train --results docs/results.md`, `headwater evaluate`,
-`headwater reproduce`); never by hand. Every figure is a mean over people, each person's value
+Written by the program (`headwater train --results docs/results.md`, `headwater
+reproduce`); never by hand. Every figure is a mean over people, each person's value
 first, with the 95 % interval of a paired bootstrap over people (1,000 resamples, seeded). All
-posts are ranked, those that a person has acted on are left out, nothing is sampled.
+posts are ranked, those that a person has acted on are left out, no post is sampled.
 """
 _SECTION: Final = re.compile(r"^## ", re.MULTILINE)
 _SHOWN: Final = ("recall@10", "ndcg@10", "hr@10", "mrr@10", "recall@20", "ndcg@20", "recall@50")

@@ -36,7 +36,6 @@ class Exam:
     histories: ItemHistories
     seen: Ragged
     targets: Ragged
-    target_types: NDArray[np.int8]
     created_us: IntArray
     """[n_items]."""
     popularity: FloatArray
@@ -73,19 +72,17 @@ class Exam:
 
 def make_exam(data: Dataset, queries: Queries, popularity: FloatArray) -> Exam:
     """Gather histories, seen items and targets; queries without any target are left out."""
-    useful = target_items(data, queries)[0].lengths > 0
-    return exam_of(data, queries.take(useful), popularity)
+    useful = target_items(data, queries).lengths > 0
+    return exam_of(data, queries[useful], popularity)
 
 
 def exam_of(data: Dataset, queries: Queries, popularity: FloatArray) -> Exam:
     """Gather histories, seen items and targets of all queries, with targets or without."""
-    targets, types = target_items(data, queries)
     return Exam(
         queries,
         histories(data, queries),
         seen_items(data, queries),
-        targets,
-        types,
+        target_items(data, queries),
         data.content.created_us,
         popularity,
     )

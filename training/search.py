@@ -208,7 +208,7 @@ def _suggest(trial: optuna.Trial, default: BaseModel, space: Space) -> dict[str,
     for key, bounds in space.items():
         low, *_, high = sorted((*bounds, getattr(default, key)))
         suggest = trial.suggest_int if isinstance(bounds[0], int) else trial.suggest_float
-        found[key] = suggest(key, low, high, log=True)
+        found[key] = suggest(key, low, high, log=low > 0)  # a default of 0 has no logarithm
     return found
 
 

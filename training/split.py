@@ -66,7 +66,7 @@ def _sampled(data: Dataset, queries: Queries, most: int) -> Queries:
     if len(queries) <= most:
         return queries
     draw = unit_interval(0, data.viewer_ids[queries.user_rows], "most_people")
-    return queries.take(np.sort(np.argpartition(draw, most)[:most]))
+    return queries[np.sort(np.argpartition(draw, most)[:most])]
 
 
 def _by_time(data: Dataset, config: SplitConfig) -> Split:
@@ -148,7 +148,7 @@ def later_moments(data: Dataset, queries: Queries, moments: int) -> list[Queries
         cut = _before_ties(data, queries.start, queries.cut + asked * step // moments)
         new = np.flatnonzero(cut > before)
         times_us = data.actions.times_us[cut[new]]
-        found.append(replace(queries.take(new), now_us=times_us, cut=cut[new]))
+        found.append(replace(queries[new], now_us=times_us, cut=cut[new]))
         before = cut
     return found
 

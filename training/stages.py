@@ -48,10 +48,6 @@ class StageClock:
         if self._done is not None:
             self._done(cost)
 
-    def seconds(self, name: str) -> float:
-        """Add up the stages of one name."""
-        return sum(cost.seconds for cost in self.costs if cost.name == name)
-
 
 def _reset_peak() -> None:
     if _CLEAR.exists():

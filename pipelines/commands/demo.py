@@ -39,7 +39,8 @@ def demo(
     settings = load_settings()
     name = "demo" if data is None else f"demo-{data.resolve().name}"
     folder = home or settings.home / name
-    plan = DemoPlan(folder, data, once, people, posts, port or settings.port, results)
+    wanted = settings.port if port is None else port
+    plan = DemoPlan(folder, data, once, people, posts, wanted, results)
     summary = run_demo(plan, report)
     if once or as_json:
         typer.echo(json_line(summary))

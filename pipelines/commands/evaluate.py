@@ -5,7 +5,7 @@ from pipelines.commands.train import model_summary, print_models
 from pipelines.console import AsJson, BundleId, Home, Reporter, home_of
 from pipelines.flow import find_bundle, read_home
 from pipelines.publish import champion_id
-from training.champion import STRANGERS, judge_bundle
+from training.champion import STRANGERS, has_seen_test, judge_bundle
 from training.config import TrainingConfig
 from training.evaluate import table
 from training.ranking import test_exam
@@ -37,8 +37,7 @@ def evaluate(
         cells = [(row.model, *(row.slices[name].text() for name in strangers)) for row in rows]
         columns = ("model", *(name.replace("_", " ") for name in strangers))
         report.table("Recall@20 of strangers: folded in, encoded from content", columns, cells)
-    newest = int(data.dataset.actions.times_us[split.refit].max(initial=0))
-    saw = loaded.manifest.data.last_us > newest
+    saw = has_seen_test(loaded, data.dataset, split)
     if saw:
         report.say("Note: this bundle has seen actions later than the test's cut.", style="yellow")
     report.finish(

@@ -37,7 +37,8 @@ def ingest(
         typer.Option(help="KIND.FIELD=COLUMN, e.g. events.viewer_id=uid; may be repeated."),
     ] = None,
     adapter: Annotated[
-        str, typer.Option(help="ml-100k, ml-1m, lastfm, files; auto recognises the folder.")
+        str,
+        typer.Option(help="ml-100k, ml-1m, lastfm, lightgcn, files; auto recognises the folder."),
     ] = "auto",
     home: Home = None,
     as_json: AsJson = False,

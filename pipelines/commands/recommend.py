@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import InvalidInput
 from contracts.ids import Namespace
+from features.storage import durable_file
 from features.workspace import Workspace
 from models.base import FloatArray, IntArray, Scorer
 from models.bundle import Bundle
@@ -65,7 +66,12 @@ def recommend(
     if not all_users:
         msg = "lists are written for everybody only"
         raise InvalidInput(msg, hint="add --all-users; for one person: headwater feed VIEWER")
+    if out.exists() and not out.is_file():
+        raise InvalidInput(f"{out} is no file that can be replaced", hint="name another with --out")
     name = find_bundle(folder, bundle or champion_id(folder))
+    if ray is not None:  # or the workers would find it out, each for itself
+        check_model(model)
+        Bundle.load(folder / "bundles" / name)
     with report.progress("people") as advance, ray_session(ray, folder) as jobs:
         write = recommend_all if jobs is None else jobs.recommend_all
         people, rows = write(folder, name, model, k, out, advance)
@@ -93,10 +99,7 @@ class Lists:
     @classmethod
     def open(cls, home: Path, bundle: str, model: str, k: int) -> "Lists":
         """Read a home and one of its bundles; InvalidInput where there is no such model."""
-        if model not in MODELS:
-            raise InvalidInput(
-                f"there is no model {model!r}", hint=f"models are {', '.join(MODELS)}"
-            )
+        check_model(model)
         with Workspace.open(home, read_only=True) as workspace:
             data = read_training_data(workspace)
             ids, names = workspace.ids.all(Namespace.PERSON)
@@ -111,7 +114,7 @@ class Lists:
 
         The moment is just after the newest event. People without history get what is popular.
         """
-        queries = self.queries.take(rows)
+        queries = self.queries[rows]
         best, scores = self._rank(queries)
         return _table(self.people[queries.user_rows], self.posts, best, scores)
 
@@ -134,6 +137,12 @@ class Lists:
         return best, scores
 
 
+def check_model(model: str) -> None:
+    """Raise InvalidInput where there is no such model."""
+    if model not in MODELS:
+        raise InvalidInput(f"there is no model {model!r}", hint=f"models are {', '.join(MODELS)}")
+
+
 def recommend_all(
     home: Path, bundle: str, model: str, k: int, out: Path, advance: Callable[[int], None]
 ) -> tuple[int, int]:
@@ -145,10 +154,10 @@ def recommend_all(
 
 
 def write_lists(out: Path, tables: Iterable[pa.Table], advance: Callable[[int], None]) -> int:
-    """Write tables of `SCHEMA` to one file as they come, and count the rows."""
+    """Write tables of `SCHEMA` to one file, there when all have come, and count the rows."""
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = 0
-    with pq.ParquetWriter(out, SCHEMA) as writer:
+    with durable_file(out.resolve()) as file, pq.ParquetWriter(file, SCHEMA) as writer:
         for table in tables:
             writer.write_table(table)
             rows += table.num_rows

@@ -18,13 +18,15 @@ from training.protocols.sets import SETS, ProtocolSet
 from training.stages import StageClock
 
 ALL: Final = "all"
+_NAMES: Final = ", ".join(sorted(SETS))
 
 
 def reproduce(
-    name: Annotated[
-        str, typer.Argument(metavar="SET", help="beauty, ciao, lastfm, ml-1m, or all.")
-    ],
-    data: Annotated[Path | None, typer.Option(help="Folder that holds the sets' folders.")] = None,
+    name: Annotated[str, typer.Argument(metavar="SET", help=f"{_NAMES}, or {ALL}.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the sets' folders; the setting `data_dir` by default."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the training libraries.")] = 2,
     results: Results = None,
@@ -57,7 +59,7 @@ def _sets_here(name: str, data: Path) -> list[ProtocolSet]:
     """Find the set of a name, or with `all` every set whose folder is there; NotFound if none."""
     if name != ALL:
         if name not in SETS:
-            raise NotFound(f"there is no set {name!r}", hint=f"one of {', '.join(SETS)}, {ALL}")
+            raise NotFound(f"there is no set {name!r}", hint=f"one of {_NAMES}, {ALL}")
         return [SETS[name]]
     found = [each for each in SETS.values() if (data / each.folder).is_dir()]
     if not found:

@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -14,10 +14,12 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from contracts.errors import BundleMismatch, Conflict, InvalidInput, NotFound
+from contracts.errors import BundleMismatch, Conflict, NotFound
 from features.storage import WriterLock
+from features.workspace import require_data
 from feed_api.signals import signals_lead_to
 from models.bundle import read_manifest
+from pipelines.amounts import seconds_of
 from pipelines.commands.drift import drift_home
 from pipelines.commands.publish import publish
 from pipelines.console import AsJson, Home, Reporter, home_of
@@ -27,23 +29,14 @@ from training.config import TrainingConfig
 from training.stages import StageClock
 
 LOCK: Final = "retrain.lock"
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Turn = dict[str, str | None]
 """`outcome` (`kept`: no drift, `refused`, `published` or `failed`), `why`, `bundle_id`."""
 
 
-def span_of(text: str) -> timedelta:
-    """Read `30m`, `12h` or `1d`; InvalidInput where it is no span of a second or more."""
-    number, unit = text[:-1], _UNITS.get(text[-1:], "")
-    if not unit or not number.isdigit() or int(number) < 1:
-        raise InvalidInput(f"a span is a number and s, m, h or d, got {text!r}", hint="as in 1d")
-    return timedelta(**{unit: int(number)})
-
-
 def retrain(
     every: Annotated[
-        timedelta, typer.Option(parser=span_of, help="Time from one start to the next.")
+        float, typer.Option(parser=seconds_of, help="Time from one start to the next.")
     ] = "1d",  # type: ignore[assignment]  # typer parses it
     once: Annotated[bool, typer.Option("--once", help="One turn, as a timer wants it.")] = False,
     if_drift: Annotated[
@@ -60,7 +53,7 @@ def retrain(
     report = Reporter(as_json)
     folder = home_of(home)
     if not once:
-        _loop(report, folder, every.total_seconds(), if_drift=if_drift)
+        _loop(report, folder, every, if_drift=if_drift)
         return
     clock = StageClock(done=lambda cost: report.say(f"{cost.name}: {cost.seconds:.1f} s"))
     turn = retrain_once(folder, clock, if_drift=if_drift)
@@ -71,11 +64,12 @@ def retrain(
 def retrain_once(
     home: Path, clock: StageClock, *, if_drift: bool, config: TrainingConfig | None = None
 ) -> Turn:
-    """Take one turn under the lock; Conflict where another holds it.
+    """Take one turn under the lock; Conflict where another holds it, NotFound without data.
 
     The choices of training are those of the champion unless given. What is published has passed
     the gate, the feature certificate and the golden requests: `headwater publish` itself does it.
     """
+    require_data(home)
     lock = WriterLock(home / LOCK)
     try:
         calm = _calm(home) if if_drift else None
@@ -85,7 +79,7 @@ def retrain_once(
         turn: Turn = {"outcome": "published", "why": trained.why, "bundle_id": trained.bundle_id}
         try:
             publish(trained.bundle_id, home=home)
-        except Conflict as refused:
+        except (Conflict, BundleMismatch) as refused:
             turn |= {"outcome": "refused", "why": refused.detail}
         return turn
     finally:

@@ -1,12 +1,12 @@
 """`headwater train`: from the event log to a bundle, in a budget where one is given."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from contracts.errors import InvalidInput
+from pipelines.amounts import megabytes_of, seconds_of
 from pipelines.anytime import COMPARED, AnytimeTraining, limits_here, search_home, tell_left_out
 from pipelines.console import AsJson, Home, Reporter, Results, home_of
 from pipelines.flow import FlowResult, read_home, run_training
@@ -26,39 +26,21 @@ FinalFit = Annotated[
     bool,
     typer.Option("--final-fit", help="After the test, fit the families once more on everything."),
 ]
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_MEGABYTES = {"m": 1.0, "g": 1024.0, "t": 1024.0**2}
-
-
-def seconds_of(text: str) -> float:
-    """Read a duration, `90s`, `10m` or `1.5h`; InvalidInput where it is none."""
-    return _amount(text, _SECONDS, "a duration is written as 90s, 10m or 2h")
-
-
-def megabytes_of(text: str) -> float:
-    """Read an amount of memory, `512m` or `8g`, in MB; InvalidInput where it is none."""
-    return _amount(text.lower().removesuffix("b"), _MEGABYTES, "memory is written as 512m or 8g")
-
-
-def _amount(text: str, units: dict[str, float], form: str) -> float:
-    found = re.fullmatch(rf"(\d+(?:\.\d+)?)([{''.join(units)}])", text.strip().lower())
-    amount = float(found[1]) * units[found[2]] if found else 0.0
-    if amount <= 0.0:
-        raise InvalidInput(f"{form}, got {text!r}", hint="a number above 0 and its unit")
-    return amount
-
-
 Budget = Annotated[
     float | None,
-    typer.Option(parser=seconds_of, help="Time for all: a first bundle soon, then better: 10m."),
+    typer.Option(
+        parser=seconds_of, help="Time for all, as 90s, 10m or 2h: a first bundle soon, then better."
+    ),
 ]
 Ram = Annotated[
     float | None,
-    typer.Option(parser=megabytes_of, help="With --budget: memory, 8g; what is free by default."),
+    typer.Option(
+        parser=megabytes_of, help="With --budget: memory, as 512m or 8g; what is free by default."
+    ),
 ]
 Search = Annotated[
     float | None,
-    typer.Option(parser=seconds_of, help="Time to search settings on validation first: 5m."),
+    typer.Option(parser=seconds_of, help="Time to search settings on validation first, as 5m."),
 ]
 Publish = Annotated[
     bool, typer.Option("--publish", help="With --budget: publish what the gate lets through.")
@@ -203,4 +185,4 @@ def print_models(report: Reporter, rows: list[ModelRow]) -> None:
 
 def model_summary(row: ModelRow) -> dict[str, object]:
     """Give a row as plain values: metric -> [mean, low, high]."""
-    return row.model_dump(mode="json", exclude={"set", "protocol", "fit_seconds"})
+    return row.model_dump(mode="json", exclude={"set", "protocol"})

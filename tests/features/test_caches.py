@@ -207,6 +207,52 @@ def test_blocks_of_the_catalog_are_loaded(site: SimpleNamespace) -> None:
     assert edges_of(FeatureCache.load(site.workspace), ANN) == [[], [BOB], [CAT]]
 
 
+def test_a_block_that_stands_outlives_a_clock_that_went_back(site: SimpleNamespace) -> None:
+    def pair(since: int) -> pa.Table:
+        row = {"blocker_id": ANN, "blocked_id": BOB, "kind": "block", "since": since}
+        return pa.Table.from_pylist([row], schema=pa.schema([
+            *list(BLOCKS_SCHEMA)[:3], pa.field("since", pa.int64())
+        ])).cast(BLOCKS_SCHEMA)  # fmt: skip
+
+    now = site.now
+    first, gone, again = now + 1000, now + 5_000_000, now + 3_000_000
+    site.happen((E.BLOCK, ANN, None, BOB, first, first), blocks_added=pair(first))
+    removed = pair(first).drop_columns(["since"])
+    site.happen((E.UNBLOCK, ANN, None, BOB, gone, gone), blocks_removed=removed)
+    site.happen((E.BLOCK, ANN, None, BOB, again, again), blocks_added=pair(again))
+    assert edges_of(site.cache, ANN) == [[], [BOB], []]
+    assert edges_of(FeatureCache.load(site.workspace), ANN) == [[], [BOB], []]
+    materialize(site.workspace)
+    assert edges_of(FeatureCache.load(site.workspace), ANN) == [[], [BOB], []]
+
+
+def test_what_comes_after_an_erasure_stays(site: SimpleNamespace) -> None:
+    now = site.now
+    site.happen(
+        (E.PERSON_ERASED, CAT, None, None, now, now), (E.BLOCK, ANN, None, CAT, now + 1, now + 1),
+        (E.LIKE, CAT, 11, None, now + 2, now + 2),
+    )  # fmt: skip
+    for cache in (site.cache, FeatureCache.load(site.workspace)):
+        assert edges_of(cache, ANN) == [[], [CAT], []]
+        assert history_of(cache, CAT)[0] == [11]
+    assert site.cache.people.language[site.cache.viewer_slot(CAT)] == -1
+
+
+def test_a_post_that_was_deleted_and_came_back_is_there(
+    site: SimpleNamespace, log_of: Callable[..., pa.Table], posts_of: Callable[..., pa.Table]
+) -> None:
+    back = posts_of([12], [BOB], [[6]], [site.now])
+    steps = ((E.POST_DELETED, {"deleted_posts": [12]}), (E.POST_EDITED, {"posts": back}))
+    for kind, changes in steps:
+        row = (kind, BOB, 12, None, site.now, site.now)
+        events = log_of([row], first_seq=site.workspace.log.last_seq + 1)
+        site.workspace.write(events.select(EVENT_SCHEMA.names), **changes)
+    site.cache.apply(site.workspace.log.tail(site.cache.applied_seq), site.workspace)
+    slot = site.cache.posts.slots_of(np.array([12]))[0]
+    assert not site.cache.posts.deleted[slot]
+    assert slot in site.cache.newest(10)
+
+
 def test_an_erased_person_leaves_nothing_behind(site: SimpleNamespace) -> None:
     now = site.now
     site.happen(

@@ -5,18 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import optuna
 import pytest
 
 from contracts.errors import InvalidInput
+from contracts.policy import Action, Policy
+from features.workspace import Workspace
+from models.bundle import Bundle
+from pipelines.amounts import megabytes_of, seconds_of
 from pipelines.anytime import AnytimeTraining, count_home, search_home
-from pipelines.commands.train import megabytes_of, seconds_of, train
+from pipelines.commands.train import train
 from pipelines.console import Reporter, json_line
-from pipelines.flow import challenger_id, read_home, read_report
+from pipelines.flow import challenger_id, read_home, read_report, train_on
 from pipelines.publish import champion_id
 from training.config import small_config
 from training.costs import Limits
 from training.recipes.spectral import ClosedFormConfig
-from training.search import Searched, configured
+from training.search import SPACES, Searched, _suggest, configured
+from training.stages import StageClock
 from training.tracking import EXPERIMENT, tracking_uri
 
 ROOMY = Limits(300.0, 16_000.0)
@@ -42,8 +48,9 @@ def test_a_first_bundle_then_a_better_one(small_home_copy: Path) -> None:
     rounds = said["rounds"]
     assert rounds[0]["round"] == "quick"
     assert rounds[-1]["round"] == "whole"
-    assert said["left_out"] == []
     kept = [each for each in rounds if each["promote"]]
+    whole = bool(kept) and kept[-1] is rounds[-1]
+    assert (said["left_out"] == []) == whole
     assert said["published"] == {each["bundle_id"]: "published" for each in kept}
     assert champion_id(small_home_copy) == (kept[-1]["bundle_id"] if kept else before)
     best = kept[-1] if kept else rounds[0]
@@ -54,6 +61,18 @@ def test_a_first_bundle_then_a_better_one(small_home_copy: Path) -> None:
         assert {"deep", "ranker", "test"} <= {step["step"] for step in each["steps"]}
         assert all(step["estimated_seconds"] >= 0.0 for step in each["steps"])
     assert 0.0 < said["first_bundle_seconds"] <= rounds[-1]["at_seconds"]
+
+
+@pytest.mark.slow
+def test_what_the_gate_refused_was_not_left_out_for_want_of_time(small_home_copy: Path) -> None:
+    harm = Policy(name="harm", weights={Action.CLICK: -1.0})
+    base = small_config().model_copy(update={"policy": harm})
+    run = AnytimeTraining(small_home_copy, base, ROOMY, Reporter(as_json=True))
+    said = run.summary(run.run())
+    assert [each["promote"] for each in said["rounds"]] == [False] * len(said["rounds"])
+    assert said["rounds"][-1]["round"] == "whole"
+    reasons = {left["why"] for left in said["left_out"]}
+    assert reasons == {"the gate refused the round 'whole', which had it"}
 
 
 @pytest.mark.slow
@@ -77,6 +96,39 @@ def test_what_cannot_fit_is_refused_before_anything_is_read(small_home_copy: Pat
     for limits in (Limits(300.0, 64.0), Limits(0.01, 16_000.0)):
         with pytest.raises(InvalidInput, match="the smallest plan"):
             AnytimeTraining(small_home_copy, small_config(), limits, Reporter(as_json=True)).run()
+
+
+@pytest.mark.slow
+def test_a_round_is_judged_beside_what_was_tested_of_the_one_before(small_home_copy: Path) -> None:
+    config = small_config(seed=4).model_copy(update={"final_fit": True})
+    data = read_home(small_home_copy)
+    first, tested = train_on(small_home_copy, data, config, StageClock(), None)
+    again, _ = train_on(small_home_copy, data, config, StageClock(), tested)
+    assert "against the champion is" in again.why
+    saved = Bundle.load(small_home_copy / "bundles" / first.bundle_id)
+    assert saved.manifest.data.last_us > tested.manifest.data.last_us
+    after, _ = train_on(small_home_copy, data, config, StageClock(), saved)
+    assert "has learned from this test" in after.why
+
+
+def test_a_home_where_nobody_acts_is_refused_in_words(tmp_path: Path) -> None:
+    Workspace.open(tmp_path).close()
+    with pytest.raises(InvalidInput, match="0 positive actions by 0 people"):
+        count_home(tmp_path)
+    with pytest.raises(InvalidInput, match="0 positive actions by 0 people"):
+        search_home(tmp_path, read_home(tmp_path), small_config(), 1.0, Reporter(as_json=True))
+
+
+def test_no_weight_at_all_is_a_default_that_can_be_searched_from() -> None:
+    default = small_config().als.model_copy(update={"regularization": 0.0})
+    found: dict[str, float] = {}
+
+    def objective(trial: optuna.Trial) -> float:
+        found.update(_suggest(trial, default, SPACES["als"]))
+        return 0.0
+
+    optuna.create_study().optimize(objective, n_trials=1)
+    assert found["regularization"] >= 0.0
 
 
 @pytest.mark.slow
@@ -133,7 +185,8 @@ def test_the_home_is_counted(small_home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90.0), ("10m", 600.0), (" 1.5H ", 5400.0), ("0.5m", 30.0)]
+    ("text", "seconds"),
+    [("90s", 90.0), ("10m", 600.0), (" 1.5H ", 5400.0), ("0.5m", 30.0), ("1d", 86_400.0)],
 )
 def test_durations_are_read(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
@@ -144,7 +197,7 @@ def test_memory_is_read(text: str, mb: float) -> None:
     assert megabytes_of(text) == mb
 
 
-@pytest.mark.parametrize("text", ["", "10", "m", "-5m", "0s", "10 m", "tenm", "5d", "1e3s", "nanm"])
+@pytest.mark.parametrize("text", ["", "10", "m", "-5m", "0s", "10 m", "tenm", "5w", "1e3s", "nanm"])
 def test_what_is_no_amount_is_refused(text: str) -> None:
     for read in (seconds_of, megabytes_of):
         with pytest.raises(InvalidInput, match="is written as"):

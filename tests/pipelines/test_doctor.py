@@ -102,6 +102,13 @@ def test_a_checkpoint_far_behind(small_home_copy: Path) -> None:
     assert "8,000 events" in found.sentence
 
 
+@pytest.mark.parametrize("part", ["layout", "features"])
+def test_a_checkpoint_of_another_version(part: str, small_home_copy: Path) -> None:
+    path = small_home_copy / "features" / "checkpoint.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), part: "other"}))
+    assert first(observe_home(small_home_copy, Settings())).name == "checkpoint"
+
+
 def test_a_checkpoint_that_is_gone(small_home_copy: Path) -> None:
     (small_home_copy / "features" / "checkpoint.json").unlink()
     assert first(observe_home(small_home_copy, Settings())).name == "checkpoint"

@@ -38,12 +38,6 @@ from serving.watching.doctor import Finding, Observed, Status, binding, diagnose
 
 FEEDS = 40
 FEED_IDS = count(1)
-CALM = {
-    "source_deadline_ms": 10_000.0,
-    "component_deadline_ms": 10_000.0,
-    "feed_budget_ms": 10_000.0,
-    "recall_share": 0.0,
-}
 
 
 def first(observed: Observed) -> Finding:
@@ -63,7 +57,8 @@ def running(
 ) -> Iterator[tuple[FeedService, Workspace]]:
     """A service over a home, as a server has it."""
     with Workspace.open(home) as workspace:
-        chosen = Settings(home=home, **{**CALM, **settings})
+        given = {"recall_share": 0.0, **settings}
+        chosen = Settings(home=home, **given).unhurried().model_copy(update=settings)
         service = open_service(workspace, chosen, policy=policy)
         try:
             yield service, workspace

@@ -1,10 +1,12 @@
 """Train, evaluate, publish, roll back, recommend: the whole way of a model on a small world."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,7 +17,7 @@ from models.bundle import Bundle, read_manifest
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.mlflow import mlflow
 from pipelines.commands.publish import publish, rollback
-from pipelines.commands.recommend import MODELS, recommend
+from pipelines.commands.recommend import MODELS, SCHEMA, recommend, write_lists
 from pipelines.flow import FlowResult, challenger_id, read_home, read_report, run_training
 from pipelines.publish import champion_id, publish_bundle
 from training.config import small_config
@@ -166,11 +168,26 @@ def read_names(home: Path) -> dict[str, dict[int, str]]:
     return found
 
 
+def test_what_fails_midway_leaves_the_lists_of_before(tmp_path: Path) -> None:
+    out = tmp_path / "lists.parquet"
+    out.write_bytes(b"before")
+
+    def tables() -> Iterator[pa.Table]:
+        yield SCHEMA.empty_table()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_lists(out, tables(), lambda _: None)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
+
+
 def test_bad_requests_are_said(trained: tuple[Path, FlowResult], tmp_path: Path) -> None:
     home, _ = trained
     out = tmp_path / "x.parquet"
     with pytest.raises(InvalidInput, match="there is no model 'best'"):
         recommend(out, all_users=True, model="best", home=home)
+    with pytest.raises(InvalidInput, match="is no file that can be replaced"):
+        recommend(tmp_path, all_users=True, home=home)
     with pytest.raises(InvalidInput, match="for everybody only"):
         recommend(out, home=home)
     with pytest.raises(NotFound, match="there is no bundle in"):

@@ -21,11 +21,6 @@ from pipelines.commands.replay import replay
 from serving.bundles import champion_id
 from serving.opening import open_service
 
-CALM = {
-    "source_deadline_ms": 10_000.0,
-    "component_deadline_ms": 10_000.0,
-    "feed_budget_ms": 10_000.0,
-}
 FEEDS = 30
 
 
@@ -34,7 +29,7 @@ def served_home(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """A home with 30 recorded feeds: 20 sealed in two files, 10 hot."""
     home = Path(shutil.copytree(small_home, tmp_path_factory.mktemp("served") / "home"))
     with Workspace.open(home) as workspace:
-        service = open_service(workspace, Settings(home=home, **CALM))
+        service = open_service(workspace, Settings(home=home).unhurried())
         people = service._cache.people.person_id[:40]
         for feed in range(1, FEEDS + 1):
             service.open(FeedQuery(FeedId(feed), UserId(int(people[feed])), now_us(), 20))

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -14,9 +13,9 @@ import numpy as np
 import pytest
 
 from contracts.clock import now_us
-from contracts.errors import Conflict, InvalidInput, NotFound
+from contracts.errors import Conflict, NotFound
 from contracts.ids import FeedId, UserId
-from contracts.policy import FAMILIES, Action, Policy
+from contracts.policy import FAMILIES, Action, Policy, SourceName
 from contracts.query import FeedQuery
 from contracts.settings import Settings
 from features.certificate import read_certificate
@@ -24,7 +23,7 @@ from features.storage import WriterLock
 from features.workspace import Workspace
 from models.bundle import Bundle
 from pipelines.commands.drift import FEWEST_RECORDS, drift, drift_home, served_scores
-from pipelines.commands.retrain import LOCK, _calm, _choices, retrain_once, span_of
+from pipelines.commands.retrain import LOCK, _calm, _choices, retrain_once
 from pipelines.flow import read_home, read_start
 from pipelines.publish import champion_id
 from serving.opening import open_service
@@ -33,7 +32,6 @@ from training.stages import StageClock
 from training.warm import WarmStart
 
 ROOT = Path(__file__).parents[2]
-CALM = {"source_deadline_ms": 1e4, "component_deadline_ms": 1e4, "feed_budget_ms": 1e4}
 
 
 @pytest.fixture
@@ -75,7 +73,7 @@ def test_scores_are_read_from_decision_records(home: Path) -> None:
     assert served_scores(home, bundle) is None
     with Workspace.open(home) as workspace:
         people = workspace.catalog.people()["person_id"].to_pylist()
-        service = open_service(workspace, Settings(home=home, **CALM))
+        service = open_service(workspace, Settings(home=home).unhurried())
         for feed in range(FEWEST_RECORDS):
             service.open(FeedQuery(FeedId(feed + 1), UserId(people[feed]), now_us(), 20))
         service._records.flush()
@@ -120,12 +118,29 @@ def test_what_the_gate_refuses_is_never_published(home: Path) -> None:
     assert champion_id(home) == before
 
 
+def test_what_answers_no_golden_request_is_refused(home: Path) -> None:
+    before = champion_id(home)
+    empty = Policy(name="empty", quotas=dict.fromkeys(SourceName, 0))
+    config = small_config().model_copy(update={"policy": empty})
+    turn = retrain_once(home, StageClock(), if_drift=False, config=config)
+    assert turn["outcome"] == "refused"
+    assert "a golden request of viewer" in turn["why"]
+    assert champion_id(home) == before
+
+
 def test_a_champion_that_fits_no_more_makes_a_retrain_due(home: Path, tmp_path: Path) -> None:
     assert _choices(home) == small_config()
     manifest = home / "bundles" / str(champion_id(home)) / "manifest.json"
     manifest.write_text(manifest.read_text().replace("feature_hash", "hash_of_features"))
     assert _calm(home) is None
     assert _choices(home) == TrainingConfig() == _choices(tmp_path)
+
+
+def test_without_data_it_is_said_in_words(tmp_path: Path) -> None:
+    for home in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(NotFound, match="there is no data in"):
+            retrain_once(home, StageClock(), if_drift=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_turns_never_run_at_once(home: Path) -> None:
@@ -174,24 +189,10 @@ def test_a_turn_that_is_cut_short_leaves_the_champion_and_no_lock(home: Path) ->
     WriterLock(home / LOCK).release()
 
 
-@pytest.mark.parametrize(
-    ("text", "span"),
-    [("1d", timedelta(days=1)), ("12h", timedelta(hours=12)), ("90s", timedelta(seconds=90))],
-)
-def test_spans_are_read(text: str, span: timedelta) -> None:
-    assert span_of(text) == span
-
-
-@pytest.mark.parametrize("text", ["", "d", "0d", "1", "1w", "-1d", "1.5h"])
-def test_what_is_no_span_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match="a span is a number and s, m, h or d, got"):
-        span_of(text)
-
-
 def test_a_refused_option_is_said_before_anything_runs() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pipelines", "retrain", "--every", "soon"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "a span is a number" in done.stderr
+    assert "a duration is written as" in done.stderr

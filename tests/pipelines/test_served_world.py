@@ -21,7 +21,7 @@ from pipelines.console import Reporter
 from pipelines.feeds import FeedRow, answer_rows, print_feed
 from pipelines.ingestion.ingest import ingest, open_dataset
 from pipelines.platform_client import PlatformClient
-from pipelines.server_process import free_port, serving
+from pipelines.server_process import free_port, make_admin_key, serving
 from pipelines.worked_example import (
     LITTLE_KNOWN,
     PAGE,
@@ -137,7 +137,9 @@ def test_a_server_keeps_its_metrics_to_itself(
     shared.mkdir()
     for name in ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR"):
         monkeypatch.setenv(name, str(shared))
-    with serving(tmp_path / "home", "hw_x", free_port(0), {}, tmp_path / "server.log"):
+    home, log = tmp_path / "home", tmp_path / "server.log"
+    home.mkdir()
+    with serving(home, make_admin_key(home, "test"), free_port(0), {}, log):
         assert not list(shared.iterdir())
 
 
@@ -146,6 +148,25 @@ def test_a_server_that_can_not_start_says_its_last_words(tmp_path: Path) -> None
     with (
         pytest.raises(Unavailable, match=r"did not start; its last words:[\s\S]*log_level"),
         serving(tmp_path, "hw_x", free_port(0), bad, tmp_path / "server.log"),
+    ):
+        pass
+
+
+def test_a_server_of_another_home_on_the_port_is_not_taken_for_ours(
+    client: PlatformClient, tmp_path: Path
+) -> None:
+    home, log = tmp_path / "home", tmp_path / "server.log"
+    home.mkdir()
+    token = make_admin_key(home, "test")
+    port = client.base_url.port
+    assert port is not None
+    with PlatformClient(str(client.base_url), token) as stranger:
+        assert not stranger.ready()
+    with (
+        pytest.raises(
+            Unavailable, match=r"did not start; its last words:[\s\S]*address already in use"
+        ),
+        serving(home, token, port, {}, log),
     ):
         pass
 

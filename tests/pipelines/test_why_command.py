@@ -22,7 +22,7 @@ FEED = 7
 def home(small_home_copy):
     """A home with one recorded feed; ids of its first post and of one that it does not hold."""
     with Workspace.open(small_home_copy) as workspace:
-        service = open_service(workspace, load_settings(), start=False)
+        service = open_service(workspace, load_settings().unhurried(), start=False)
         viewer = int(workspace.log.scan(columns=["viewer_id"]).column("viewer_id")[0].as_py())
         page = service.open(FeedQuery(FeedId(FEED), UserId(viewer), now_us(), 20))
         record = service._record(FEED)

@@ -1,6 +1,10 @@
 """The bundle: comes back equal, refuses what was changed, is named by its contents."""
 
 import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,18 +19,23 @@ from features.views import FEATURES
 from models.base import Family, TrainingContext, TrainingFrame, VectorModel
 from models.blend import RetrievalBlend
 from models.bundle import FLAT_BELOW, VECTOR_FAMILIES, Bundle, build_index, read_manifest
+from models.content import ContentModel
 from models.manifest import MANIFEST_FILE
 from training.assembly import Parts, assemble
 from training.candidates import fit_normalisers
-from training.config import small_config
+from training.champion import has_seen_test
+from training.config import TrainingConfig, small_config
+from training.dataset import Dataset
 from training.fitting import KNN, Choice, apply_choice, fit_models
 from training.recipes.ranker import RankerRows, fit_ranker
-from training.split import SplitConfig, make_split
+from training.split import Split, SplitConfig, make_split
 from training.stages import StageClock
+
+Assemble = Callable[[TrainingConfig], tuple[Bundle, Dataset, Split]]
 
 
 @pytest.fixture(scope="module")
-def made(checkerboard: TrainingFrame, histories_of: Any, dataset_of: Any) -> Bundle:
+def assembled(checkerboard: TrainingFrame, histories_of: Any, dataset_of: Any) -> Assemble:
     config = small_config()
     models = fit_models(checkerboard, config, StageClock())
     choice = Choice(0.5, KNN, {})
@@ -42,7 +51,12 @@ def made(checkerboard: TrainingFrame, histories_of: Any, dataset_of: Any) -> Bun
     data = dataset_of(actions)
     split = make_split(data, SplitConfig())
     parts = Parts(models, families, normalisers, blend, ranker)
-    return assemble(data, config, split, parts, choice, [], {})
+    return lambda config: (assemble(data, config, split, parts, choice, [], {}), data, split)
+
+
+@pytest.fixture(scope="module")
+def made(assembled: Assemble) -> Bundle:
+    return assembled(small_config())[0]
 
 
 @pytest.fixture
@@ -67,6 +81,69 @@ def test_is_named_by_its_contents(made: Bundle, tmp_path: Path) -> None:
     one, other = made.save(tmp_path / "a"), made.save(tmp_path / "b")
     assert one.bundle_id == other.bundle_id
     assert len(one.bundle_id) == 16
+
+
+def test_what_may_be_served_from_is_never_taken_away(made: Bundle, saved: Path) -> None:
+    files = {path: path.stat().st_ino for path in saved.rglob("*")}
+    data = made.manifest.data.model_copy(update={"up_to_seq": 9})
+    longer = made.manifest.model_copy(update={"data": data})
+    replace(made, manifest=longer).save(saved.parent)
+    changed = {path for path, inode in files.items() if path.stat().st_ino != inode}
+    assert changed == {saved / MANIFEST_FILE}
+    assert Bundle.load(saved).manifest.data.up_to_seq == 9
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_damaged_folder_of_the_same_name_is_written_anew(made: Bundle, saved: Path) -> None:
+    (saved / "post_ids.npy").unlink()
+    made.save(saved.parent)
+    assert Bundle.load(saved).bundle_id == saved.name
+
+
+@pytest.mark.parametrize(
+    ("choices", "seen"), [({}, False), ({"refit": False}, False), ({"final_fit": True}, True)]
+)
+def test_says_whether_it_has_learned_from_the_test(
+    choices: dict[str, bool], seen: bool, assembled: Assemble
+) -> None:
+    bundle, data, split = assembled(small_config().model_copy(update=choices))
+    assert has_seen_test(bundle, data, split) is seen
+    assert split.cuts_us is not None
+    newest = data.actions.times_us[data.actions.times_us < split.cuts_us[1]].max()
+    assert bundle.manifest.data.last_us >= newest  # without a second fit the ranker has seen it
+
+
+def test_by_each_persons_order_a_last_fit_has_seen_the_test(
+    assembled: Assemble, dataset_of: Any
+) -> None:
+    rows = [(0, i, i, EventType.CLICK) for i in range(10)] + [(1, 3, 10**9, EventType.CLICK)]
+    data = dataset_of(rows, protocol="order")
+    split = make_split(data, SplitConfig())
+    for choices in ({}, {"final_fit": True}):
+        bundle, _, _ = assembled(small_config().model_copy(update=choices))
+        seen = bundle.manifest.data.model_copy(update={"last_us": 10**9})
+        bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": seen}))
+        assert has_seen_test(bundle, data, split) is bool(choices)
+
+
+def test_what_a_killed_process_left_is_cleared_away(made: Bundle, tmp_path: Path) -> None:
+    for name, age in (("old", 2 * 86_400), ("new", 60)):
+        (tmp_path / f".staging-{name}" / "bundle").mkdir(parents=True)
+        os.utime(tmp_path / f".staging-{name}", (time.time() - age,) * 2)
+    bundle_id = made.save(tmp_path).bundle_id
+    assert {path.name for path in tmp_path.iterdir()} == {bundle_id, ".staging-new"}
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_any_weight_of_popularity_can_be_chosen(weight: float, checkerboard: TrainingFrame) -> None:
+    content = small_config().content.model_copy(update={"prior_weight": weight})
+    config = small_config().model_copy(update={"content": content, "content_priors": ()})
+    models = fit_models(checkerboard, config, StageClock())
+    models, families = apply_choice(models, Choice(weight, KNN, {}))
+    chosen = families[Family.CONTENT]
+    assert isinstance(chosen, ContentModel)
+    assert chosen.config.prior_weight == weight
+    assert chosen.vectors[:, -1].max() == pytest.approx(weight)
 
 
 def test_holds_no_pickle(saved: Path) -> None:

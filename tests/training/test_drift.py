@@ -13,7 +13,18 @@ from contracts.policy import FAMILIES
 from features.views import FEATURES
 from features.workspace import Workspace
 from models.bundle import Bundle
-from training.drift import FEWEST, SCORES, DriftReport, draw, drift_of, ks, psi, shifts_of, since_us
+from training.drift import (
+    FEWEST,
+    PSI_SHIFTED,
+    SCORES,
+    DriftReport,
+    draw,
+    drift_of,
+    ks,
+    psi,
+    shifts_of,
+    since_us,
+)
 from training.reading import TrainingData, read_training_data
 
 VALUES = arrays(
@@ -44,6 +55,21 @@ def test_psi_is_what_its_formula_says() -> None:
     half = np.arange(500.0)  # the lower five tenths at 0.2 each, the upper five at the floor
     by_hand = 5 * (0.2 - 0.1) * np.log(2.0) + 5 * (1e-4 - 0.1) * np.log(1e-3)
     assert psi(before, half) == pytest.approx(by_hand, rel=0.02)
+
+
+def test_a_fall_below_the_commonest_value_is_a_shift() -> None:
+    mostly = np.repeat([0.0, 1.0], [8, 92])
+    assert psi(mostly, mostly) == 0.0
+    assert psi(mostly, np.repeat([0.0, 1.0], [80, 20])) > 1.0
+    assert psi(np.full(50, 0.5), np.full(50, 0.2)) > 1.0
+    assert psi(np.full(50, 0.5), np.full(50, 0.7)) > 1.0
+
+
+def test_equal_samples_of_coarse_values_are_no_shift() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        one, other = generator.normal(size=(2, 311)).round(1)
+        assert psi(one, other) < PSI_SHIFTED
 
 
 def test_nulls_are_a_bin_of_their_own() -> None:

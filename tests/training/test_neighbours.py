@@ -53,7 +53,7 @@ def _exam(dataset_of: Any, checkerboard: TrainingFrame, asked: list[int]) -> Exa
     data = dataset_of([*rows, *((u, u, late, EventType.CLICK) for u in range(size))])
     begin, end = data.user_bounds()
     queries = Queries(np.arange(size), np.full(size, late), begin, end - 1, end)
-    return make_exam(data, queries.take(np.array(asked)), np.ones(size, dtype=np.float32))
+    return make_exam(data, queries[np.array(asked)], np.ones(size, dtype=np.float32))
 
 
 def test_lists_of_all_items_are_the_sum_of_both_maps(checkerboard: TrainingFrame) -> None:

@@ -134,5 +134,15 @@ def test_the_impossible_is_refused_with_what_would_do(within: Limits, hint: str)
     assert make_plan(MOVIES, BASE, given_more).rounds
 
 
+def test_the_time_of_a_search_is_kept_and_said() -> None:
+    alone = make_plan(MOVIES, BASE, Limits(36_000.0, 64_000.0)).rounds[0].seconds
+    with pytest.raises(InvalidInput, match=r"beside a search of 600 s, .* 30 s are allowed") as no:
+        make_plan(MOVIES, BASE, Limits(30.0, 64_000.0), searching=600.0)
+    assert no.value.hint is not None
+    enough = float(no.value.hint.split()[2][:-1])
+    assert enough > 600.0 + alone
+    assert make_plan(MOVIES, BASE, Limits(enough, 64_000.0), searching=600.0).rounds
+
+
 def test_the_machine_is_timed() -> None:
     assert 0.0 < machine_speed() < 1000.0

@@ -17,6 +17,7 @@ from training.reading import (
     COLUMNS,
     FeatureSource,
     event_rows,
+    impressions_within,
     positive_actions,
     read_training_data,
 )
@@ -141,6 +142,20 @@ def test_reads_a_workspace(home: Path) -> None:
     assert dataset.dislikes.item_rows.tolist() == [0]
     assert dataset.content.topics[0] == [1]
     assert data.impressions is None
+
+
+def test_what_was_shown_before_a_cut_is_not_labelled_by_what_came_after_it(home: Path) -> None:
+    later = [(E.IMPRESSION, 20, 5, 10), (E.LIKE, 20, 5, 12), (E.CLICK, 20, 5, 30),
+             (E.IMPRESSION, 30, 6, 25), (E.CLICK, 30, 6, 26)]  # fmt: skip
+    events = log(later)
+    ids = pa.array(np.arange(len(later)) + 100)
+    with Workspace.open(home) as workspace:
+        workspace.log.append(events.set_column(0, "event_id", ids.cast(EVENT_SCHEMA[0].type)))
+        data = read_training_data(workspace)
+    found = impressions_within(data, T0 + 10, T0 + 20)
+    assert found.times_us.tolist() == [T0 + 10]
+    assert [ACTIONS[k] for k in np.flatnonzero(found.labels[0])] == [Action.LIKE]
+    assert not len(impressions_within(data, T0 + 40, T0 + 50))
 
 
 def test_hides_what_a_person_did_from_a_moment_on(home: Path) -> None:

@@ -45,4 +45,4 @@ def test_clock_tells_what_each_stage_cost() -> None:
         pass
     assert seen == ["one", "one done", "one", "one done"]
     assert clock.costs[0].peak_mb >= clock.costs[1].peak_mb > 0.0
-    assert clock.seconds("one") == sum(cost.seconds for cost in clock.costs)
+    assert [cost.name for cost in clock.costs] == ["one", "one"]

@@ -8,7 +8,10 @@ import pytest
 
 from contracts.clock import DAY_US, to_us
 from contracts.errors import InvalidInput, LeakageError
-from contracts.events import EventType
+from contracts.events import LOG_SCHEMA, EventType
+from contracts.tables import POSTS_SCHEMA
+from features.frames import FeatureFrames
+from training.config import small_config
 from training.dataset import (
     Queries,
     histories,
@@ -18,6 +21,8 @@ from training.dataset import (
     spread,
     target_items,
 )
+from training.ranking import validation_exam
+from training.reading import FeatureSource, TrainingData
 from training.split import SplitConfig, later_moments, make_split
 
 CLICK, LIKE = EventType.CLICK, EventType.LIKE
@@ -112,6 +117,14 @@ def test_nobody_to_test_is_said(dataset_of: Any) -> None:
         make_split(dataset_of(rows), HALVES)
 
 
+def test_people_who_only_come_back_to_posts_cannot_be_measured(dataset_of: Any) -> None:
+    rows = [(u, i % 2, i * DAY_US + u, CLICK) for u in range(4) for i in range(12)]
+    frames = FeatureFrames(LOG_SCHEMA.empty_table(), POSTS_SCHEMA.empty_table())
+    data = TrainingData(dataset_of(rows), FeatureSource(frames), None)
+    with pytest.raises(InvalidInput, match="nobody acts for the first time on a post"):
+        validation_exam(data, small_config())
+
+
 def one_query(now_us: int, cut: int, stop: int) -> Queries:
     def one(value: int) -> np.ndarray:
         return np.array([value], dtype=np.int64)
@@ -123,9 +136,7 @@ def test_targets_are_new_and_made_by_then(dataset_of: Any) -> None:
     rows = [(0, 1, 1, CLICK), (0, 2, 2, CLICK), (0, 1, 3, LIKE), (0, 3, 4, CLICK), (0, 3, 5, LIKE),
             (0, 4, 6, CLICK)]  # fmt: skip
     data = dataset_of(rows, created_us=[0, 0, 0, 0, 9])
-    targets, types = target_items(data, one_query(3, 2, 6))
-    assert targets.values.tolist() == [3]
-    assert types.tolist() == [LIKE]
+    assert target_items(data, one_query(3, 2, 6)).values.tolist() == [3]
     assert seen_items(data, one_query(3, 2, 6)).values.tolist() == [1, 2]
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from models.base import BoolArray, FloatArray, IntArray
@@ -17,6 +18,10 @@ from training.protocols.split import Split
 _STEPS: Final = (0.4, 0.2, 0.1)
 _ENOUGH: Final = 1e-4
 """Least gain of a step that is taken."""
+_LARGEST: Final = 2.0
+"""Size of the largest weight where the climb begins: says what a step is of it."""
+_PENALTY: Final = 1e-3
+"""On the squared weights of the logit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +127,34 @@ def pooled(
     return Pool(np.concatenate(features), items >= 0, hit, targets.lengths)
 
 
-def choose(
-    pool: Pool, names: Sequence[str], start: Mapping[str, float], cuts: Sequence[int]
-) -> tuple[Blend, float]:
-    """Climb from `start`, a step of one weight at a time, while the objective on validation rises.
+def stacked(pools: Sequence[Pool]) -> Pool:
+    """Put pools of the same members, of several cuts, under each other."""
+    widest = max(pool.there.shape[1] for pool in pools)
 
-    Gives the blend and its objective. Weights may be negative: popularity often is.
+    def rows(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        padded = [
+            np.pad(part, [(0, 0), (0, widest - part.shape[1])] + [(0, 0)] * (part.ndim - 2))
+            for part in values
+        ]
+        return np.concatenate(padded)
+
+    return Pool(
+        rows([pool.features for pool in pools]),
+        rows([pool.there for pool in pools]),
+        rows([pool.hit for pool in pools]),
+        np.concatenate([pool.wanted for pool in pools]),
+    )
+
+
+def choose(pool: Pool, names: Sequence[str], cuts: Sequence[int]) -> Blend:
+    """Begin at a conditional logit's weights and climb, one weight at a time, while it pays.
+
+    What is climbed is the objective on validation. Weights may be negative: popularity often is.
     """
     scales = np.maximum(pool.features[pool.there].std(axis=0), 1e-9)
     scaled = pool.features / scales
-    weights = np.array([start.get(name, 0.0) for name in names], dtype=np.float32)
+    weights = logit(scaled, pool)
+    weights *= np.float32(_LARGEST / max(float(np.abs(weights).max()), 1e-9))
 
     def reached(tried: NDArray[np.float32]) -> float:
         return objective(scaled @ tried, pool.there, pool.hit, pool.wanted, cuts)
@@ -149,10 +172,36 @@ def choose(
                     if value > best + _ENOUGH:
                         best, weights, rising = value, tried, True
                         break
-    return (
-        Blend(
-            {name: round(float(w), 2) for name, w in zip(names, weights, strict=True)},
-            {name: float(s) for name, s in zip(names, scales, strict=True)},
-        ),
-        best,
+    return Blend(
+        {name: round(float(w), 2) for name, w in zip(names, weights, strict=True)},
+        {name: float(s) for name, s in zip(names, scales, strict=True)},
     )
+
+
+def logit(features: FloatArray, pool: Pool) -> NDArray[np.float32]:
+    """Fit the weights [members] of a softmax over each person's items to their targets.
+
+    Conditional logit (McFadden, Frontiers in Econometrics, 1974): concave, so that there is one
+    best point and few people move it little, where the ranking's own objective has many.
+    `features` [P, C, members]; all ones where no target is in reach.
+    """
+    some = pool.hit.any(axis=1)
+    if not some.any():
+        return np.ones(features.shape[2], dtype=np.float32)
+    x, away = features[some], ~pool.there[some]
+    share = pool.hit[some] / pool.hit[some].sum(axis=1, keepdims=True)
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        values = (x @ weights.astype(np.float32)).astype(np.float64)
+        values[away] = -np.inf
+        values -= values.max(axis=1, keepdims=True)
+        total = np.log(np.exp(values).sum(axis=1, keepdims=True))
+        chance = np.exp(values - total)
+        values[away] = 0.0  # no target is there: its share is 0
+        lost = (share * (total - values)).sum() / len(x)
+        slope = np.tensordot(chance - share, x, axes=2) / len(x)
+        return float(lost + _PENALTY * weights @ weights), slope + 2.0 * _PENALTY * weights
+
+    found = minimize(loss, np.zeros(features.shape[2]), jac=True, method="L-BFGS-B")
+    weights: NDArray[np.float32] = found.x.astype(np.float32)
+    return weights

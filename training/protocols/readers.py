@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -17,7 +18,11 @@ from training.protocols.split import (
     hold_out_near,
     joined,
     leave_one_out,
+    read_lightgcn,
 )
+
+_CUTS: Final = 3
+"""Validation cuts of a small set: weights chosen on one of them are mostly luck."""
 
 
 def read_social(folder: Path) -> Split:
@@ -32,7 +37,7 @@ def read_social(folder: Path) -> Split:
     known = from_pairs(train[:, 0], train[:, 1], people)
     targets = from_pairs(test[:, 0], test[:, 1], people)
     split = Split(folder.name, n_items, known, known, targets, friends, _tags(folder))
-    return replace(split, validation=hold_out(split))
+    return replace(split, validations=tuple(hold_out(split, seed=n) for n in range(_CUTS)))
 
 
 def read_sequences(folder: Path, file: str) -> Split:
@@ -42,14 +47,14 @@ def read_sequences(folder: Path, file: str) -> Split:
     Models learn from all but the last two of each person; the second last is known at the test.
     """
     path = folder / file
-    pairs = _lines(path) - 1
+    pairs = read_lightgcn(path)[0] - 1
     n_people, n_items = (pairs.max(axis=0) + 1).tolist()
     whole = from_pairs(pairs[:, 0], pairs[:, 1], n_people)
     learned, before, last = leave_one_out(whole)
     described = _attributes(folder / f"{path.stem}_item2attributes.json")
     first = Split(folder.name, n_items, learned, learned, before, None, described)
     asked = joined(learned, before)
-    return Split(folder.name, n_items, learned, asked, last, None, described, first)
+    return Split(folder.name, n_items, learned, asked, last, None, described, (first,))
 
 
 def read_lists(folder: Path) -> Split:
@@ -57,27 +62,12 @@ def read_lists(folder: Path) -> Split:
 
     The test's items lie together more than a uniform draw's: so do those held out for validation.
     """
-    train, test = _lines(folder / "train.txt"), _lines(folder / "test.txt")
+    train, test = (read_lightgcn(folder / name)[0] for name in ("train.txt", "test.txt"))
     n_people, n_items = (np.maximum(train.max(axis=0), test.max(axis=0)) + 1).tolist()
     known = from_pairs(train[:, 0], train[:, 1], n_people)
     targets = from_pairs(test[:, 0], test[:, 1], n_people)
     split = Split(folder.name, n_items, known, known, targets)
-    return replace(split, validation=hold_out_near(split, directions(split)))
-
-
-def _lines(path: Path) -> IntArray:
-    """Read lines of a person and one or more items as pairs, [n, 2]; a person alone has none."""
-    people: list[int] = []
-    items: list[int] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            person, *rest = map(int, line.split())
-        except ValueError:
-            msg = f"{path}, line {number}: {line[:40]!r} is not a person and item numbers"
-            raise InvalidInput(msg, hint="get the file again") from None
-        people += [person] * len(rest)
-        items += rest
-    return np.stack([np.array(people), np.array(items)], axis=1).astype(np.int64)
+    return replace(split, validations=(hold_out_near(split, directions(split)),))
 
 
 def _pairs(path: Path) -> IntArray:

@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from features.columns import Columns
 from models.base import BoolArray, FloatArray, IntArray, TrainingContext
 from training.loop import torch_run
 from training.metrics import hits, top_k
@@ -45,7 +46,7 @@ class Reranking(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Shortlist:
+class Shortlist(Columns):
     """The blend's best items of some people."""
 
     items: IntArray
@@ -89,11 +90,7 @@ class Lists:
 
     def gathered(self, people: IntArray, most: int) -> Shortlist:
         """Describe the shortlists of many people."""
-        parts = [self.of(block, most)[1] for block in blocks(people)]
-        return Shortlist(
-            np.concatenate([part.items for part in parts]),
-            np.concatenate([part.features for part in parts]),
-        )
+        return Shortlist.merged([self.of(block, most)[1] for block in blocks(people)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.base import FloatArray, IntArray, TrainingContext
 from training.intervals import Interval, bootstrap_means, interval
-from training.protocols.blend import Blend, choose, pooled
+from training.protocols.blend import Blend, choose, pooled, stacked
 from training.protocols.evidence import Evidence
 from training.protocols.exam import Scorer, judged, people_with_targets, ranked
 from training.protocols.members import Fitted
@@ -50,8 +50,6 @@ class ProtocolResult:
     people: int
     rows: list[ProtocolRow]
     blend: Blend
-    validation: float
-    """The sum of recall and NDCG at each cut that was reached on validation."""
 
 
 def reproduce(
@@ -63,24 +61,23 @@ def reproduce(
 ) -> ProtocolResult:
     """Run a protocol whole; `done(people)` is told as each model's test lists are ranked."""
     split = renumbered(split)
-    validation = split.validation
-    if validation is None:
+    if not split.validations:
         raise ValueError(f"{split.name} has no validation cut")
     costs: list[_Cost] = []
-    early = dict(_fitted(chosen, validation, context, clock, costs))
     generator = np.random.Generator(np.random.PCG64(context.seed))
-    asked = generator.permutation(people_with_targets(validation))[: chosen.validation_people]
+    pools = []
+    for validation in split.validations:
+        early = dict(_fitted(chosen, validation, context, clock, costs))
+        asked = generator.permutation(people_with_targets(validation))[: chosen.validation_people]
+        pools.append(pooled(validation, early, np.sort(asked), chosen.pool))
     with clock.stage("choose the blend"):
-        pool = pooled(validation, early, np.sort(asked), chosen.pool)
-        blend, reached = choose(pool, list(early), chosen.start, chosen.cuts)
-        del pool
+        blend = choose(stacked(pools), list(early), chosen.cuts)
+        pools.clear()
     reranker = None
     if chosen.rerank is not None:
         with _measured("learn to order anew", clock, costs):
             lists = _lists(chosen, validation, blend, early, context)
-            reranker, reached = fit_reranker(
-                lists, np.sort(asked), chosen.rerank, chosen.cuts, context
-            )
+            reranker, _ = fit_reranker(lists, np.sort(asked), chosen.rerank, chosen.cuts, context)
             del lists
     if validation.learned is split.learned:
         late: Mapping[str, Fitted] = early
@@ -98,7 +95,7 @@ def reproduce(
         with clock.stage(f"test {name}"):
             values[name] = judged(split, people, ranked(split, people, scorer, done))
     rows = _rows(values, chosen.metrics, context.seed, costs)
-    return ProtocolResult(chosen, len(people), rows, blend, reached)
+    return ProtocolResult(chosen, len(people), rows, blend)
 
 
 class _Cost(NamedTuple):

@@ -1,10 +1,12 @@
 """A published split: what models may learn, what is known when they are asked, what comes next."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from contracts.errors import InvalidInput
 from models.base import FloatArray, IntArray
 from training.dataset import Ragged
 
@@ -24,8 +26,8 @@ class Split:
     """[people, people], 1 where the first trusts the second."""
     described: IntArray | None = None
     """[n, 3] of (person, item, attribute); a person of -1 is nobody in particular."""
-    validation: "Split | None" = None
-    """The same cut one step earlier, to choose on; None in a validation cut itself."""
+    validations: tuple["Split", ...] = ()
+    """Cuts of the same kind one step earlier, to choose on; none in a validation cut itself."""
 
     @property
     def n_people(self) -> int:
@@ -75,7 +77,7 @@ def renumbered(split: Split, seed: int = 0) -> Split:
             asked=lists(old.asked),
             targets=lists(old.targets),
             described=described,
-            validation=cut(old.validation) if old.validation else None,
+            validations=tuple(map(cut, old.validations)),
         )
 
     return cut(split)
@@ -95,7 +97,7 @@ def hold_out(split: Split, share: float = 0.1, seed: int = 0) -> Split:
     out = np.zeros(len(order), dtype=bool)
     out[order] = rank < np.repeat(moved, counts)
     known = lists.keep(~out)
-    return replace(split, learned=known, asked=known, targets=lists.keep(out), validation=None)
+    return replace(split, learned=known, asked=known, targets=lists.keep(out), validations=())
 
 
 def hold_out_near(
@@ -121,7 +123,7 @@ def hold_out_near(
     out = np.zeros(len(owners), dtype=bool)
     out[order] = rank < np.floor(share * counts + 0.5)[owners]
     known = lists.keep(~out)
-    return replace(split, learned=known, asked=known, targets=lists.keep(out), validation=None)
+    return replace(split, learned=known, asked=known, targets=lists.keep(out), validations=())
 
 
 def leave_one_out(lists: Ragged) -> tuple[Ragged, Ragged, Ragged]:
@@ -135,3 +137,23 @@ def joined(first: Ragged, second: Ragged) -> Ragged:
     people = np.concatenate([first.owners, second.owners])
     items = np.concatenate([first.values, second.values])
     return from_pairs(people, items, len(first.offsets) - 1)
+
+
+def read_lightgcn(path: Path) -> tuple[IntArray, IntArray]:
+    """Read lines of a person and their items: pairs, [n, 2], and the line of each, [n].
+
+    A person alone has none. InvalidInput says which line is not so.
+    """
+    people: list[int] = []
+    items: list[int] = []
+    lines: list[int] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            person, *rest = map(int, line.split())
+        except ValueError:
+            msg = f"{path}, line {number}: {line[:40]!r} is not a person and item numbers"
+            raise InvalidInput(msg, hint="get the file again") from None
+        people += [person] * len(rest)
+        lines += [number] * len(rest)
+        items += rest
+    return np.stack([people, items], axis=1).astype(np.int64), np.array(lines, dtype=np.int64)

@@ -1,6 +1,6 @@
 """Fits the sequence network: windows packed by length, sampled softmax, averaged weights."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -51,33 +51,26 @@ class Recipe(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TransformerScores:
-    """Averaged networks; a person's scores are the mean of their logits."""
+    """A network with averaged weights; a person's scores are its logits."""
 
-    networks: Sequence[SequenceNetwork]
+    network: SequenceNetwork
 
     def scores(self, split: Split, people: IntArray) -> FloatArray:
         """See `Fitted`: any history can be asked."""
-        total = np.zeros((len(people), split.n_items), dtype=np.float32)
-        for network in self.networks:
-            total += _logits(network, split.asked, people)
-        return total / np.float32(len(self.networks))
+        return _logits(self.network, split.asked, people)
 
 
 @dataclass(frozen=True, slots=True)
 class Transformer:
-    """The sequence network, once a seed."""
+    """The sequence network."""
 
     name: str = "transformer"
     recipe: Recipe = field(default_factory=Recipe)
-    seeds: int = 1
 
     def fit(self, split: Split, context: TrainingContext) -> TransformerScores:
         """Train on a GPU where there is one, else on the processor; bfloat16 where it is fast."""
-        networks = []
-        for seed in range(context.seed, context.seed + self.seeds):
-            with torch_run(TrainingContext(seed, context.threads)):
-                networks.append(_train(split, self.recipe, seed))
-        return TransformerScores(networks)
+        with torch_run(TrainingContext(context.seed, context.threads)):
+            return TransformerScores(_train(split, self.recipe, context.seed))
 
 
 def device() -> torch.device:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from contracts.policy import ACTIONS, Action
+from features.columns import Columns
 from models.base import BoolArray, FloatArray, IntArray, TrainingContext
 from models.ranker import LONGEST_LOG_SECONDS, EnsembleRanker, RankerConfig, prepare
 from training.loop import Limits, LoopReport, run_epochs, torch_run
@@ -38,7 +39,7 @@ class RankerRecipeConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class RankerRows:
+class RankerRows(Columns):
     """What the ranker learns from: one row a candidate or impression."""
 
     features: NDArray[np.float16]

@@ -1,5 +1,7 @@
 """Members of a protocol's ensemble: closed forms against their definitions, networks too."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,21 @@ from scipy.sparse import csr_array
 
 from models.base import TrainingContext
 from training.dataset import Ragged
-from training.protocols.blend import choose, objective, pooled, standardised
+from training.protocols.blend import Pool, choose, logit, objective, pooled, stacked, standardised
 from training.protocols.exam import Known, judged, people_with_targets, ranked
 from training.protocols.linear import DecayedEase, LinearBank, LinearSequence, contexts
-from training.protocols.members import Als, Described, Ease, Friends, Popular, Walk, decayed
+from training.protocols.members import (
+    Als,
+    Described,
+    Ease,
+    Fitted,
+    Friends,
+    Popular,
+    Walk,
+    decayed,
+)
 from training.protocols.network import SampledSoftmax, SequenceNetwork, Shape
-from training.protocols.split import Split, from_pairs
+from training.protocols.split import Split, from_pairs, hold_out
 from training.protocols.transformer import Recipe, Transformer, _epoch, _windows
 
 PEOPLE, ITEMS = 14, 10
@@ -215,23 +226,61 @@ def test_standard_scores_have_mean_zero_over_what_is_not_seen(split):
         assert abs(row[~known].std() - 1) < 1e-4
 
 
-def test_a_chosen_blend_is_never_worse_than_where_it_began(split):
-    fitted = {
-        member.name: member.fit(split, CONTEXT)
-        for member in (Als("als", 4, 0.1, 2.0), Walk("walk"), Popular())
-    }
+def pooled_members(split: Split) -> tuple[dict[str, Fitted], Pool]:
+    members = (Als("als", 4, 0.1, 2.0), Walk("walk"), Popular())
+    fitted = {member.name: member.fit(split, CONTEXT) for member in members}
     pool = pooled(split, fitted, people_with_targets(split), {"als": 10, "walk": 10})
-    start = {"als": 1.0}
-    blend, reached = choose(pool, list(fitted), start, (2, 5))
+    return fitted, pool
+
+
+def test_a_chosen_blend_is_never_worse_than_where_it_began(split):
+    fitted, pool = pooled_members(split)
+    blend = choose(pool, list(fitted), (2, 5))
     scales = pool.features[pool.there].std(axis=0)
     rest = (pool.there, pool.hit, pool.wanted)
-    assert reached >= objective(pool.features[:, :, 0] / scales[0], *rest, (2, 5))
+    began = logit(pool.features / scales, pool)
+    ended = np.array([blend.weights[name] for name in fitted], dtype=np.float32)
+    reached = objective(pool.features / scales @ ended, *rest, (2, 5))
+    assert reached >= objective(pool.features / scales @ began, *rest, (2, 5))
     lists = ranked(split, people_with_targets(split), blend.scorer(split, fitted))
     found = judged(split, people_with_targets(split), lists)
     exact = sum(float(found[f"{m}@5"].mean()) for m in ("recall", "ndcg"))
-    weights = np.array([blend.weights[name] for name in fitted], dtype=np.float32)
-    pooled_value = objective(pool.features / scales @ weights, *rest, (5,))
+    pooled_value = objective(pool.features / scales @ ended, *rest, (5,))
     assert exact == pytest.approx(pooled_value, abs=0.02)
+
+
+def test_the_logit_is_the_most_likely_one(split):
+    _, pool = pooled_members(split)
+    some = pool.hit.any(axis=1)
+    chosen = logit(pool.features, pool)
+
+    def likelihood(weights: np.ndarray) -> float:
+        values = torch.from_numpy(pool.features[some] @ weights.astype(np.float32))
+        values[torch.from_numpy(~pool.there[some])] = -torch.inf
+        chances = torch.log_softmax(values, dim=1).numpy()
+        means = [row[hit].mean() for row, hit in zip(chances, pool.hit[some], strict=True)]
+        return float(np.mean(means) - 1e-3 * (weights**2).sum())
+
+    best = likelihood(chosen)
+    for step in (*np.eye(3) * 0.05, *np.eye(3) * -0.05):
+        assert likelihood(chosen + step) < best
+    nothing = replace(pool, hit=np.zeros_like(pool.hit))
+    assert logit(pool.features, nothing).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_pools_of_several_cuts_are_judged_as_one(split):
+    _, pool = pooled_members(split)
+    _, other = pooled_members(hold_out(split, 0.3))
+    both = stacked([pool, replace(
+        other, features=other.features[:, :-1], there=other.there[:, :-1], hit=other.hit[:, :-1]
+    )])  # fmt: skip
+    assert both.there.shape == (len(pool.wanted) + len(other.wanted), pool.there.shape[1])
+    assert not both.there[len(pool.wanted) :, -1].any()
+    value = [
+        objective(each.features[:, :, 0], each.there, each.hit, each.wanted, (5,))
+        for each in (pool, stacked([pool, pool]))
+    ]
+    assert value[0] == pytest.approx(value[1])
 
 
 def test_known_items_are_never_ranked(split):

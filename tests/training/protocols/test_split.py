@@ -71,9 +71,9 @@ def test_sequences_are_known_up_to_the_second_last_at_the_test(tmp_path: Path) -
     assert lists_of(split.learned) == [[2, 0], [1]]
     assert lists_of(split.asked) == [[2, 0, 1], [1, 4]]
     assert lists_of(split.targets) == [[3], [0]]
-    assert split.validation is not None
-    assert split.validation.learned is split.learned
-    assert lists_of(split.validation.targets) == [[1], [4]]
+    (validation,) = split.validations
+    assert validation.learned is split.learned
+    assert lists_of(validation.targets) == [[1], [4]]
     assert split.described is not None
     assert split.described.tolist() == [[-1, 2, 0], [-1, 2, 2], [-1, 4, 1]]
 
@@ -99,12 +99,17 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
 def test_renumbering_items_changes_nothing_but_their_numbers(lists, seed):
     split = split_of(lists)
     described = np.array([[-1, item, 7] for item in range(31)])
-    whole = replace(split, asked=split.learned, described=described, validation=hold_out(split))
+    whole = replace(
+        split,
+        asked=split.learned,
+        described=described,
+        validations=(hold_out(split), hold_out(split, seed=1)),
+    )
     moved = renumbered(whole, seed)
     place = moved.described[:, 1]
     assert sorted(place) == list(range(31))
     assert moved.asked is moved.learned
-    for cut, old in ((moved, whole), (moved.validation, whole.validation)):
+    for cut, old in zip((moved, *moved.validations), (whole, *whole.validations), strict=True):
         for new, before in ((cut.learned, old.learned), (cut.targets, old.targets)):
             assert (new.values == place[before.values]).all()
             assert (new.offsets == before.offsets).all()
