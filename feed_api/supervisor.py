@@ -93,6 +93,10 @@ class _Worker:
     def __init__(self, seat: Seat, public: socket.socket, prepared: Event, work: Work) -> None:
         self.seat = seat
         self.ready = False
+        self.started = False
+        """Whether it has been ready once: what dies after that is started again."""
+        self.failed = False
+        """Whether it died without ever having been ready."""
         self.process: BaseProcess | None = None
         self._public, self._prepared, self._work = public, prepared, work
         self._pipe: Connection | None = None
@@ -114,14 +118,17 @@ class _Worker:
         self._started_at = monotonic()
 
     def look(self) -> None:
-        """Note that it is ready, or that it died; start it again when that is due."""
+        """Note that it is ready, and that it died after that; start it again when that is due."""
         if self.process is None:
             if monotonic() >= self._due_at:
                 self.start()
-        elif self.process.exitcode is not None:
-            self._note_death(self.process.exitcode)
-        elif not self.ready and self._pipe is not None and self._pipe.poll():
+            return
+        exit_code = self.process.exitcode  # first: what it said before it died is in the pipe
+        if not self.ready and self._pipe is not None and self._pipe.poll():
             self._note_ready(self._pipe)
+        self.failed = exit_code is not None and not self.started
+        if exit_code is not None and self.started:
+            self._note_death(exit_code)
 
     def end(self, deadline: float) -> None:
         """Wait for a process that was told to end; kill it at the deadline."""
@@ -138,7 +145,7 @@ class _Worker:
             pipe.recv_bytes()
         except EOFError:  # it is dying: its exit code comes next
             return
-        self.ready = True
+        self.ready = self.started = True
         seconds = round(monotonic() - self._started_at, 3)
         _log.info("worker_ready", worker=self.seat.index, seconds=seconds)
 
@@ -197,13 +204,13 @@ def _run_folder(home: Path) -> Path:
 
 
 def _await_all(workers: list[_Worker], ending: _Ending) -> None:
-    """Wait until every worker is ready; Unavailable where one dies before."""
-    while not ending.told and not all(worker.ready for worker in workers):
+    """Wait until every worker has been ready once; Unavailable where one dies before that."""
+    while not ending.told and not all(worker.started for worker in workers):
         for worker in workers:
-            if worker.process is not None and worker.process.exitcode is not None:
+            worker.look()
+            if worker.failed:
                 msg = f"worker {worker.seat.index} did not start"
                 raise Unavailable(msg, hint="see its messages above")
-            worker.look()
         _rest(workers)
 
 

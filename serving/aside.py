@@ -6,13 +6,18 @@ system would not do: a thread that holds the interpreter keeps every request wai
 
 from collections.abc import Callable
 from queue import Empty, Full, Queue
+from sqlite3 import OperationalError
 from threading import Event, Thread
 from time import perf_counter
 from typing import Final, Generic, TypeVar
 
+import structlog
+
 T = TypeVar("T")
 
 _WAITING: Final = 16
+
+_log = structlog.get_logger(__name__)
 
 
 class Aside(Generic[T]):
@@ -53,5 +58,9 @@ class Aside(Generic[T]):
         except Empty:
             return 0.0
         started = perf_counter()
-        self._work(piece)
+        try:
+            self._work(piece)
+        except (OSError, OperationalError) as error:  # a full disk, a database that is held
+            cause = f"{type(error).__name__}: {error}"
+            _log.error("work_failed", work=self._thread.name, cause=cause)
         return perf_counter() - started

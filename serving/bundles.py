@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from sqlite3 import OperationalError
 from threading import Event, Lock, Thread
 from time import monotonic, perf_counter, sleep
 from typing import Any, Final, NamedTuple, Self
@@ -158,12 +159,16 @@ class BundleWatcher:
         }
 
     def check(self) -> None:
-        """Change over to what the pointers name, where that is another lineup."""
+        """Change over to what the pointers name, where that is another lineup.
+
+        What hinders it is told by the health, and it is tried again.
+        """
         try:
-            wanted = Pointers.read(self._workspace.home)
-        except (InvalidInput, OSError) as error:
+            self._follow(Pointers.read(self._workspace.home))
+        except (InvalidInput, OSError, OperationalError) as error:
             self._refuse("pointers", error)
-            return
+
+    def _follow(self, wanted: Pointers) -> None:
         if wanted == self._followed and monotonic() < self._retry_at:
             return
         self._followed, self._retry_at, self._problems = wanted, inf, {}

@@ -16,7 +16,7 @@ POSITIVES: Final = "positives"  # float32: clicks and likes ever
 AUTHOR_SHOWN: Final = "author_shown"  # float16: decayed impressions of the author by the viewer
 TOPIC_SHOWN: Final = "topic_shown"  # float16: the same of the first topic
 CONTROL: Final = "control"  # int8: 1 where the viewer asked for more, -1 for fewer
-FAMILY: Final = "family"  # float16 [n, 3]: normalised family scores, NaN where none
+FAMILY: Final = "family"  # float16 [n, 4]: normalised family scores, NaN where none
 FEATURES: Final = "features"  # float16 [n, F], as scored
 PROBABILITIES: Final = "probabilities"  # float32 [n, actions]
 

@@ -94,9 +94,17 @@ class LogFollower:
             else:
                 if batch.num_rows:
                     self._take(batch)
-                    if self._compacts and self._log.outbox_rows > _OUTBOX_ROWS:
-                        _log.info("log_compacted", **self._log.compact()._asdict())
-                        pa.default_memory_pool().release_unused()
+                    self._compact()
                     continue
             self._wake.wait(POLL_SECONDS)
             self._wake.clear()
+
+    def _compact(self) -> None:
+        """Seal a long outbox; where that fails, as on a full disk, the log is followed on."""
+        if not self._compacts or self._log.outbox_rows <= _OUTBOX_ROWS:
+            return
+        try:
+            _log.info("log_compacted", **self._log.compact()._asdict())
+        except (OSError, OperationalError) as error:
+            _log.error("log_not_compacted", cause=f"{type(error).__name__}: {error}")
+        pa.default_memory_pool().release_unused()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from contracts.ids import UNKNOWN_ID
 from contracts.policy import Policy, popular
 from contracts.query import Assignment, FeedQuery
 from contracts.settings import Settings
@@ -100,8 +101,11 @@ class Lineup:
         return {ranking.bundle_id: ranking for ranking in (self.champion, *trials)}
 
     def pick(self, query: FeedQuery) -> tuple[Ranking, FeedQuery]:
-        """Choose the viewer's ranking, and note in the query which arm that is."""
-        if self.canary is None:
+        """Choose the viewer's ranking, and note in the query which arm that is.
+
+        Strangers, who share one id, are in no arm.
+        """
+        if self.canary is None or query.viewer_id == UNKNOWN_ID:
             return self.champion, query
         layer = canary_layer(self.canary.ranking.bundle_id, self.canary.share)
         arm = layer.assignment(query.viewer_id)

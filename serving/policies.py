@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from contracts.errors import NotFound
 from contracts.policy import Policy
 from features.storage import write_durably
@@ -37,5 +39,8 @@ class PolicyShelf:
             path = self._folder / f"{policy_hash}.json"
             if not path.exists():
                 raise NotFound(f"policy {policy_hash} is not on the shelf")
-            self._known[policy_hash] = Policy.model_validate_json(path.read_bytes())
+            try:
+                self._known[policy_hash] = Policy.model_validate_json(path.read_bytes())
+            except ValidationError as error:
+                raise NotFound(f"policy {policy_hash} is of another version") from error
         return self._known[policy_hash]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock, RLock
 from typing import Any, Final
@@ -134,7 +134,9 @@ class FeedService:
         self._funnel.add(snapshot, ranked, self._lineup.champion)
         return page
 
-    def page(self, feed_id: int, viewer_id: int, offset: int, limit: int) -> FeedPage:
+    def page(
+        self, feed_id: int, viewer_id: int, offset: int, limit: int, reader_id: int | None = None
+    ) -> FeedPage:
         """See `Feeds`; another viewer's feed is as unknown as none."""
         snapshot = self._snapshots.get(feed_id)
         if snapshot is None:
@@ -147,7 +149,7 @@ class FeedService:
         if self._clock.now_us() - snapshot.now_us > self._keep_us:
             raise CursorExpired("this feed has grown old", hint="ask for a new feed")
         with self._lock:
-            page = self._page(snapshot, offset, limit)
+            page = self._page(snapshot, offset, limit, reader_id)
         self._record_page(page, offset)
         return page
 
@@ -198,7 +200,21 @@ class FeedService:
         if record is None or slot < 0:
             raise NotFound("there is no recorded feed of this viewer, or no such post")
         policy = self._policies.by_hash(record["policy_hash"])
-        return preview_of(record, policy, wish, wished_key(self._cache, wish, slot))
+        found = preview_of(record, policy, wish, wished_key(self._cache, wish, slot))
+        with self._lock:
+            served, otherwise = (
+                self._visible(viewer_id, posts) for posts in (found.served, found.otherwise)
+            )
+        return replace(found, served=served, otherwise=otherwise)
+
+    def _visible(self, viewer_id: int, post_ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Keep the posts that a viewer may be shown now."""
+        ids = np.array(post_ids, dtype=np.int64)
+        slots = self._cache.posts.slots_of(ids)
+        kept: tuple[int, ...] = tuple(
+            ids[still_visible(self._cache, self._access, viewer_id, slots)].tolist()
+        )
+        return kept
 
     def _record(self, feed_id: int) -> dict[str, Any] | None:
         """Find a record, waiting once for what is queued."""
@@ -293,12 +309,15 @@ class FeedService:
         )
         return snapshot_of(ranked, reasons_by_row, ranking.bundle_id, policy_hash), ranked
 
-    def _page(self, snapshot: Snapshot, offset: int, limit: int) -> FeedPage:
+    def _page(
+        self, snapshot: Snapshot, offset: int, limit: int, reader_id: int | None = None
+    ) -> FeedPage:
+        reader = snapshot.viewer_id if reader_id is None else reader_id
         stop = min(offset + limit, len(snapshot.post_ids))
         ids = snapshot.post_ids[offset:stop]
         slots = self._cache.posts.slots_of(ids)
-        visible = still_visible(self._cache, self._access, snapshot.viewer_id, slots)
-        self._served.add(snapshot.viewer_id, snapshot.now_us, slots[visible])
+        visible = still_visible(self._cache, self._access, reader, slots)
+        self._served.add(reader, snapshot.now_us, slots[visible])
         items = tuple(
             FeedItem(
                 offset + place,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from contracts.clock import SECOND_US
 from contracts.degrade import DEGRADE_ORDER, DegradeLevel, DegradeReason
+from contracts.ids import UNKNOWN_ID
 
 _MINUTE_US: Final = 60 * SECOND_US
 
@@ -43,7 +44,8 @@ class SnapshotCache:
     def put(self, snapshot: Snapshot) -> None:
         """Keep a snapshot, dropping the oldest above the capacity."""
         self._by_feed[snapshot.feed_id] = snapshot
-        if DEGRADE_ORDER.index(snapshot.level) < DEGRADE_ORDER.index(DegradeLevel.CACHED):
+        fresh = DEGRADE_ORDER.index(snapshot.level) < DEGRADE_ORDER.index(DegradeLevel.CACHED)
+        if fresh and snapshot.viewer_id != UNKNOWN_ID:  # strangers share one id
             self._latest[snapshot.viewer_id] = snapshot.feed_id  # a copy of a copy would not age
         while len(self._by_feed) > self._capacity:
             _, old = self._by_feed.popitem(last=False)
@@ -68,7 +70,9 @@ class ServedLog:
         self._served: OrderedDict[int, deque[tuple[int, NDArray[np.int64]]]] = OrderedDict()
 
     def add(self, viewer_id: int, now_us: int, slots: NDArray[np.int64]) -> None:
-        """Note a page that was served."""
+        """Note a page that was served; of strangers, who share one id, nothing."""
+        if viewer_id == UNKNOWN_ID:
+            return
         self._served.setdefault(viewer_id, deque(maxlen=self._pages)).append((now_us, slots))
         self._served.move_to_end(viewer_id)
         if len(self._served) > self._viewers:

@@ -1,5 +1,6 @@
 """Posts, people, follows and blocks: each write is one transaction that ends in the event log."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
@@ -69,7 +70,7 @@ def put_person(api: ApiState, external: str, wanted: PersonIn, now_us: int) -> W
     (person_id,) = queries.interned(api.workspace, Namespace.PERSON, [external])
     before = queries.stored_person(api.workspace, person_id)
     kept_us = None if before is None else before.created_us
-    attributes = orjson.dumps(wanted.attributes, option=orjson.OPT_SORT_KEYS).decode()
+    attributes = _text_of(wanted.attributes)
     person = StoredPerson(
         created_us=kept_us if given_us is None else given_us,
         language=wanted.language,
@@ -120,6 +121,14 @@ def _write_edge(api: ApiState, edge: tuple[int, int, str], now_us: int, *, holds
 
 def _untouched(api: ApiState) -> Written:
     return Written(False, api.workspace.log.last_seq)
+
+
+def _text_of(attributes: Mapping[str, object]) -> str:
+    """Write attributes as JSON; InvalidInput for a number or a text that has no form there."""
+    try:
+        return orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS).decode()
+    except orjson.JSONEncodeError as error:
+        raise InvalidInput(f"attributes: {error}") from error
 
 
 def _given_us(created: Moment | None, now_us: int) -> int | None:

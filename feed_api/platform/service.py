@@ -49,7 +49,10 @@ def read_feed(api: ApiState, params: FeedParams, now_us: int) -> FeedAnswer:
     else:
         position = api.cursors.read(params.cursor, params.viewer)
         viewer_id, offset = position.viewer_id, position.offset
-        page = api.feeds.page(position.feed_id, viewer_id, offset, params.limit)
+        reader_id = None
+        if viewer_id == UNKNOWN_ID:  # they may have become known since
+            reader_id = id_of(api.workspace, Namespace.PERSON, params.viewer)
+        page = api.feeds.page(position.feed_id, viewer_id, offset, params.limit, reader_id)
     cursor = None
     if page.next_offset is not None:
         if page.next_offset <= offset:

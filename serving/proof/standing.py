@@ -15,7 +15,7 @@ from contracts.value import Ledger
 from serving.stages.decision import Decision, Record
 from serving.stages.ledgers import Adjustments
 from serving.stages.selection import choose_pool
-from serving.stages.slate import Pool, Slate, decay_table, most_followed
+from serving.stages.slate import Pool, Slate, decay_table, likeness_factor, most_followed
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -98,7 +98,7 @@ def standing(pool: Pool, policy: Policy, chosen: Rows) -> Standing:
     length = len(chosen) + 1
     author_decay = decay_table(rules.author_decay, rules.author_floor, length)[authors]
     topic_spread = decay_table(rules.topic_decay, rules.topic_floor, length)[topics]
-    likeness = 1.0 - (1.0 - rules.relevance) * _greatest_likeness(pool.codes, chosen)
+    likeness = likeness_factor(_greatest_likeness(pool.codes, chosen), 1.0 - rules.relevance)
     capped = authors >= rules.max_per_author
     free = ~capped
     free[chosen] = False

@@ -26,7 +26,7 @@ class RankRequest:
     post_ids: NDArray[np.int64]
     """[n]"""
     family: NDArray[np.float16]
-    """[n, 3] normalised family scores, NaN where none."""
+    """[n, 4] normalised family scores, NaN where none."""
 
 
 @dataclass(frozen=True, slots=True)

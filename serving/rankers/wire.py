@@ -1,6 +1,6 @@
 """The binary form of a ranking request and its answer: a fixed header, then plain arrays.
 
-Request:  magic, viewer id, now, log position, rows | post ids int64 [n] | family float16 [n, 3]
+Request:  magic, viewer id, now, log position, rows | post ids int64 [n] | family float16 [n, 4]
 Response: magic, rows, features, actions | float16 [n, F] | float32 [n, A]
 All little-endian.
 """

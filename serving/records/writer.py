@@ -52,8 +52,7 @@ class RecordStore:
         self._found_lost = settle_dead(folder, self.archive.database)
         self._count = DueCount(folder)
         self._dropped = 0
-        self._queue: SimpleQueue[_Due | None] = SimpleQueue()
-        self._drained = Event()
+        self._queue: SimpleQueue[_Due | Event | None] = SimpleQueue()
         self._stop = False
         self.written = 0
         self._thread = Thread(target=self._run, name="decision-records", daemon=True)
@@ -81,7 +80,6 @@ class RecordStore:
         if self._queue.qsize() >= _MOST_WAITING:
             self._dropped += 1
             return
-        self._drained.clear()
         self._queue.put(_Due(kind, make))
 
     def put_page(self, make: Callable[[], Mapping[str, Any]]) -> None:
@@ -97,8 +95,9 @@ class RecordStore:
 
     def flush(self, timeout_seconds: float = 5.0) -> bool:
         """Wait until everything queued is written; False at the time-out."""
-        self._queue.put(None)
-        return self._drained.wait(timeout_seconds)
+        written = Event()
+        self._queue.put(written)
+        return written.wait(timeout_seconds)
 
     def close(self) -> None:
         """Write what is queued and stop the thread."""
@@ -112,26 +111,30 @@ class RecordStore:
 
     def _run(self) -> None:
         while not self._stop:
-            self._write(self._collect())
-            if self._queue.empty():
-                self._drained.set()
-        self._write(self._collect(0.0))
+            self._write(*self._collect())
+        while not self._queue.empty():
+            self._write(*self._collect(0.0))
 
-    def _collect(self, patience_seconds: float = _FLUSH_SECONDS) -> list[_Due]:
+    def _collect(self, patience_seconds: float = _FLUSH_SECONDS) -> tuple[list[_Due], Event | None]:
+        """Gather what is queued, up to a flush, whose event is given, or to the end."""
         batch: list[_Due] = []
         deadline = monotonic() + patience_seconds
         with suppress(Empty):
             while (left := deadline - monotonic()) > 0 or not patience_seconds:
                 due = self._queue.get(timeout=max(left, 0.0))
-                if due is None:  # a flush, or the end
-                    break
+                if not isinstance(due, _Due):
+                    return batch, due
                 batch.append(due)
-        return batch
+        return batch, None
 
-    def _write(self, batch: list[_Due]) -> None:
+    def _write(self, batch: list[_Due], flushed: Event | None) -> None:
         self._count.alive()
-        if not batch:
-            return
+        if batch:
+            self._write_rows(batch)
+        if flushed is not None:
+            flushed.set()
+
+    def _write_rows(self, batch: list[_Due]) -> None:
         rows: dict[str, list[tuple[Any, ...]]] = {kind.name: [] for kind in KINDS}
         for kind, make in batch:
             try:

@@ -40,7 +40,7 @@ def ensemble_ledger(
 def fixed_blend_ledger(
     family: NDArray[np.float32], adjustments: Adjustments, policy: Policy
 ) -> Ledger:
-    """Fold family scores [n, 3] by the policy's blend; a candidate that none knows gets 0."""
+    """Fold family scores [n, 4] by the policy's blend; a candidate that none knows gets 0."""
     return ledger(blend_terms(family, policy), multipliers(adjustments, policy), {})
 
 

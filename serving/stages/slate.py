@@ -77,6 +77,11 @@ def decay_table(decay: float, floor: float, length: int) -> Floats:
     return np.maximum(table, _LEAST)
 
 
+def likeness_factor(greatest: Floats, cost: float) -> Floats:
+    """Give what MMR leaves of a value by the greatest likeness to a chosen row; never 0."""
+    return np.maximum(1.0 - cost * greatest, _LEAST)
+
+
 def most_followed(slot: int, mix: Mix) -> int:
     """Give the most followed rows that slots 0 to `slot` may hold: the bound, rounded up."""
     return ceil(mix.followed_max * (slot + 1) - 1e-9)
@@ -120,7 +125,8 @@ class _Likeness:
             return np.ones(len(self._codes))
         same = _LIKENESS[np.bitwise_count(self._codes ^ code)]
         same[self._unknown] = 0.0
-        kept = 1.0 - self._cost * np.maximum(self._greatest, same, out=self._greatest)
+        greatest = np.maximum(self._greatest, same, out=self._greatest)
+        kept = likeness_factor(greatest, self._cost)
         change: Floats = kept / self._kept
         self._kept = kept
         return change

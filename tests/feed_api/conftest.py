@@ -68,7 +68,9 @@ class StaticFeeds:
             self._snapshots.popitem(last=False)
         return self.page(query.feed_id, query.viewer_id, 0, query.limit)
 
-    def page(self, feed_id: int, viewer_id: int, offset: int, limit: int) -> FeedPage:
+    def page(
+        self, feed_id: int, viewer_id: int, offset: int, limit: int, reader_id: int | None = None
+    ) -> FeedPage:
         owner, ids = self._snapshots.get(feed_id, (None, np.empty(0, np.int64)))
         if owner != viewer_id:
             raise CursorExpired("this feed is not kept any more", hint="ask for a new feed")

@@ -51,6 +51,15 @@ def test_a_stranger_is_answered(world):
     assert world.feeds.page(asked.feed_id, UNKNOWN_ID, 5, 5).items
 
 
+def test_a_stranger_who_has_become_known_is_heard_on_later_pages(make_api):
+    api = make_api(posts=12)
+    api.serve_with(open_service(api.workspace, api.settings))
+    first = api.feed("late", limit=3)
+    blocked = api.ask("PUT", "/v1/platform/blocks/late/bob", params={"wait": "applied"})
+    assert blocked.status_code == 201
+    assert api.feed("late", cursor=first["next"], limit=9)["items"] == []
+
+
 def test_a_feed_belongs_to_its_viewer(world):
     asked = query(world)
     world.feeds.open(asked)

@@ -143,6 +143,15 @@ TABLE = [
         {"json": {"attributes": {"x": [1]}}}, 400, "invalid-input", "body.attributes.x",
     ),
     Broken(
+        "an attribute beyond 64 bits", "PUT", "/v1/platform/people/ann",
+        {"json": {"attributes": {"x": 2**70}}}, 400, "invalid-input", "attributes: Integer exceeds",
+    ),
+    Broken(
+        "an attribute that is no text", "PUT", "/v1/platform/people/ann",
+        {"content": b'{"attributes": {"x": "\\ud800"}}', "headers": JSON}, 400, "invalid-input",
+        "attributes",
+    ),
+    Broken(
         "following oneself", "PUT", "/v1/platform/follows/ann/ann", {}, 422, "unprocessable",
         "nobody can follow themselves",
     ),

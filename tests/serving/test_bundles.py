@@ -1,5 +1,6 @@
 """Bundles in production: changed under load, on a share of the viewers, refused, in the shadow."""
 
+import errno
 import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from contracts.clock import now_us, to_datetime
 from contracts.degrade import DegradeLevel, DegradeReason
 from contracts.errors import InvalidInput
 from contracts.events import EVENT_SCHEMA, EventType
-from contracts.ids import FeedId, Namespace, UserId
+from contracts.ids import UNKNOWN_ID, FeedId, Namespace, UserId
 from contracts.query import FeedQuery
 from contracts.settings import Settings
 from contracts.tables import POSTS_SCHEMA
@@ -257,12 +258,38 @@ def test_a_canary_serves_its_share_the_same_people_and_says_so(
     assert served < canary_viewers(service, viewers, numbers)
 
 
+def test_strangers_stay_with_the_champion(bundles, champion, other, service):
+    point(bundles, "CANARY", Share(other, 1.0).line)
+    until(lambda: service.health()["bundles"]["canary"] == other)
+    assert service.open(query(UNKNOWN_ID)).bundle_id == champion
+
+
+def test_a_disk_that_fails_for_a_moment_only_delays_a_change(
+    bundles, champion, other, service, monkeypatch
+):
+    monkeypatch.setattr(serving.bundles, "RETRY_SECONDS", 0.2)
+    with monkeypatch.context() as broken:
+
+        def full(policy):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        broken.setattr(service._policies, "keep", full)
+        point(bundles, "CHAMPION", other)
+        until(lambda: "No space left" in str(service.health()["bundles"]["refused"]))
+        assert service.health()["bundle_id"] == champion
+    until(lambda: service.health()["bundle_id"] == other)
+    assert service.health()["bundles"]["refused"] == {}
+
+
 def test_a_server_that_starts_serves_the_canary_at_once(workspace, bundles, champion, other):
-    point(bundles, "CANARY", Share(other, 0.9).line)
+    point(bundles, "CANARY", Share(other, 0.5).line)
+    viewers, layer = people(workspace)[:20], canary_layer(other, 0.5)
     started = open_service(workspace, Settings(home=workspace.home).unhurried())
     try:
-        pages = [started.open(query(v, k)) for k, v in enumerate(people(workspace)[:20], 1)]
-        assert {page.bundle_id for page in pages} == {champion, other}
+        served = [started.open(query(v, k)).bundle_id for k, v in enumerate(viewers, 1)]
+        arms = [layer.assignment(viewer).arm for viewer in viewers]
+        assert served == [other if arm == "canary" else champion for arm in arms]
+        assert set(served) == {champion, other}
     finally:
         started.close()
 

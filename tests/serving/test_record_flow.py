@@ -22,12 +22,7 @@ from serving.records.codec import record_digest
 from serving.records.erasure import NOBODY
 from serving.shelves import Shelves
 
-CALM = {
-    "source_deadline_ms": 10_000.0,
-    "component_deadline_ms": 10_000.0,
-    "feed_budget_ms": 10_000.0,
-}
-NO_TIME = {**CALM, "feed_budget_ms": 0.001}
+NO_TIME = {"feed_budget_ms": 0.001}
 
 
 @pytest.fixture
@@ -64,7 +59,9 @@ def event(kind, person, **columns):
 
 def test_a_feed_that_was_not_ranked_has_a_record_that_pages_and_replays(workspace):
     viewer = people(workspace)[0]
-    hurried = open_service(workspace, Settings(home=workspace.home, **NO_TIME))
+    hurried = open_service(
+        workspace, Settings(home=workspace.home).unhurried().model_copy(update=NO_TIME)
+    )
     first = hurried.open(ask(viewer, 5))
     assert first.level in {DegradeLevel.FOLLOWING, DegradeLevel.TRENDING}
     later = hurried.page(5, viewer, 20, 20)

@@ -9,8 +9,12 @@ import pyarrow as pa
 import pytest
 
 from contracts.clock import DAY_US, Clock, now_us
+from contracts.errors import NotFound
+from contracts.ids import UNKNOWN_ID
+from contracts.policy import fixed_blend
 from contracts.record import RECORD_SCHEMA
 from features.workspace import Workspace
+from serving.policies import PolicyShelf
 from serving.records import codec
 from serving.records.archive import DECISIONS, KINDS, PAGES, RecordArchive, RecordsDamaged
 from serving.records.codec import record_digest, records_of, table_of, to_row
@@ -314,6 +318,17 @@ def test_what_was_served_is_forgotten_after_the_window():
     served.add(1, 10 * minute, np.array([5]))
     assert served.within(1, 11 * minute, 30.0).tolist() == [4, 5]
     assert served.within(1, 35 * minute, 30.0).tolist() == [5]
+    served.add(UNKNOWN_ID, 0, np.array([1]))
+    assert served.within(UNKNOWN_ID, 0, 30.0).tolist() == []
     served.add(2, 0, np.array([1]))
     served.add(3, 0, np.array([1]))
     assert served.within(1, 11 * minute, 30.0).tolist() == []
+
+
+def test_a_policy_of_another_version_is_not_found(tmp_path):
+    shelf = PolicyShelf(tmp_path, fixed_blend())
+    (tmp_path / "0a.json").write_text('{"name": "old", "gone": 1}', encoding="utf-8")
+    for unknown in ("0a", "0b"):
+        with pytest.raises(NotFound):
+            shelf.by_hash(unknown)
+    assert shelf.by_hash(fixed_blend().hash) == fixed_blend()

@@ -32,11 +32,6 @@ from features.workspace import Workspace
 from serving.opening import open_service
 
 PAGE = Path(__file__).parents[2] / "docs" / "records.md"
-CALM = {
-    "source_deadline_ms": 10_000.0,
-    "component_deadline_ms": 10_000.0,
-    "feed_budget_ms": 10_000.0,
-}
 KNOWN = {"math", "json", "sys", "collections", "hashlib", "pathlib", "numpy", "pyarrow"}
 POLICIES = (
     Policy(name="drawn"),
@@ -93,7 +88,8 @@ def records(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             service._records.flush()
             service._keeper.seal()
             service.close()
-        hurried = open_service(workspace, Settings(home=home, **{**CALM, "feed_budget_ms": 1e-3}))
+        no_time = Settings(home=home).unhurried().model_copy(update={"feed_budget_ms": 1e-3})
+        hurried = open_service(workspace, no_time)
         hurried.open(FeedQuery(FeedId(99), UserId(people[0]), now_us(), 20))
         hurried._records.flush()
         hurried._keeper.seal()

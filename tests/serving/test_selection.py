@@ -193,6 +193,13 @@ def test_likeness_spreads_a_slate():
     assert slate.tolist() == [0, 2, 1]
 
 
+@given(rows)
+def test_no_row_is_taken_twice_however_much_likeness_costs(drawn):
+    _, _, selected = _select(drawn, selection=Selection(relevance=0.0))
+    assert len(set(selected.slate.tolist())) == len(selected.slate)
+    assert np.isfinite(selected.multiplier).all()
+
+
 def test_the_first_slot_may_take_a_followed_post():
     drawn = [(2.0, -1, -1, True), (1.0, -1, -1, False), (0.5, -1, -1, False)]
     _, _, selected = _select(drawn, exploration=GREEDY)

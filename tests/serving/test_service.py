@@ -20,7 +20,6 @@ from contracts.tables import POSTS_SCHEMA
 from features.workspace import Workspace
 from models.bundle import Bundle
 from models.manifest import MANIFEST_FILE, Manifest, file_checksum
-from serving.follower import LogFollower
 from serving.opening import open_service
 
 
@@ -96,6 +95,38 @@ def test_a_person_nobody_has_met_gets_a_feed_that_says_so(service):
     page = service.open(query(UNKNOWN_ID))
     assert len(page.items) == 20
     assert DegradeReason.UNKNOWN_VIEWER in page.degrade_reasons
+
+
+def test_strangers_hide_nothing_from_each_other(service):
+    pages = [service.open(query(UNKNOWN_ID, feed_id=number)) for number in range(1, 15)]
+    assert all(len(page.items) == 20 for page in pages)
+    assert not any(DegradeReason.NO_CANDIDATES in page.degrade_reasons for page in pages)
+    assert len({post for page in pages for post in ids(page)}) < 14 * 20 / 2
+
+
+def test_a_stranger_who_has_become_known_reads_on_as_who_they_are(workspace, service):
+    service.open(query(UNKNOWN_ID, feed_id=6))
+    before = ids(service.page(6, UNKNOWN_ID, 20, 20))
+    viewer, posts = viewers(workspace)[0], service._lineup.champion.runtime.cache.posts
+    author = int(posts.author_ids(posts.slots_of(np.array(before[:1])))[0])
+    done = workspace.log.append(event(viewer, None, EventType.BLOCK, 4, target=author))
+    assert service.wait_applied(done.last_seq, 1.0)
+    assert before[0] in ids(service.page(6, UNKNOWN_ID, 20, 20))
+    assert before[0] not in ids(service.page(6, UNKNOWN_ID, 20, 20, reader_id=viewer))
+
+
+def test_a_preview_hides_what_may_not_be_seen_any_more(workspace, service):
+    viewer = viewers(workspace)[0]
+    page = service.open(query(viewer, feed_id=9))
+    gone, blocked, wished = ids(page)[0], ids(page)[1], ids(page)[5]
+    posts = service._lineup.champion.runtime.cache.posts
+    author = int(posts.author_ids(posts.slots_of(np.array([blocked])))[0])
+    workspace.write(event(1, gone, EventType.POST_DELETED, 5), deleted_posts=np.array([gone]))
+    done = workspace.log.append(event(viewer, None, EventType.BLOCK, 6, target=author))
+    assert service.wait_applied(done.last_seq, 1.0)
+    found = service.preview(viewer, EventType.RESET_CONTROLS, wished)
+    assert found.served
+    assert not {gone, blocked} & {*found.served, *found.otherwise}
 
 
 def test_pages_neither_repeat_nor_skip_while_posts_arrive(workspace, service):
@@ -341,19 +372,3 @@ def test_a_bundle_of_another_model_layout_is_refused_with_what_to_do(home):
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(), encoding="utf-8")
     with pytest.raises(BundleMismatch, match=r"another layout.*train again"):
         Bundle.load(folder)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_follower_whose_thread_died_is_not_healthy(workspace):
-    def broken(batch):
-        raise ValueError(f"{batch.num_rows} events cannot be applied")
-
-    follower = LogFollower(workspace.log, workspace.log.last_seq, broken)
-    assert follower.healthy
-    follower.start()
-    assert follower.healthy
-    workspace.log.append(event(viewers(workspace)[0], None, EventType.RESET_CONTROLS, 77))
-    assert not follower.wait_applied(workspace.log.last_seq, 1.0)
-    assert not follower.healthy
-    follower.stop()
-    assert follower.healthy  # it was told to end

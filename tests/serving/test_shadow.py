@@ -13,6 +13,7 @@ from contracts.clock import now_us
 from contracts.ids import FeedId, Namespace, UserId
 from contracts.query import FeedQuery
 from contracts.settings import Settings
+from experiments.assignment import BUCKETS, buckets
 from features.workspace import Workspace
 from models.bundle import Bundle
 from serving.bundles import Share
@@ -42,15 +43,7 @@ def champion(bundles):
 @pytest.fixture
 def service(workspace, monkeypatch):
     monkeypatch.setattr(serving.bundles, "POLL_SECONDS", 0.05)
-    opened = open_service(
-        workspace,
-        Settings(
-            home=workspace.home,
-            source_deadline_ms=10_000.0,
-            component_deadline_ms=10_000.0,
-            feed_budget_ms=10_000.0,
-        ),
-    )
+    opened = open_service(workspace, Settings(home=workspace.home).unhurried())
     yield opened
     opened.close()
 
@@ -124,13 +117,15 @@ def test_a_challenger_that_ranks_alike_is_not_told_apart(workspace, bundles, cha
 
 def test_a_share_of_the_requests_is_ranked_again(workspace, bundles, champion, service):
     name = challenger(bundles, champion, -1.0)
-    (bundles / "SHADOW").write_text(Share(name, 0.3).line)
+    (bundles / "SHADOW").write_text(Share(name, 0.5).line)
     until(lambda: shadow_of(service))
+    drawn = buckets(f"shadow:{name}", np.arange(1, 11)) < 0.5 * BUCKETS
     for _ in range(10):
         ask(workspace, service, 10)  # the same ten feeds: the share is by feed
         sleep(0.1)
-    until(lambda: _done(service) > 0 and _done(service) % 10 == 0)
-    assert _done(service) < 100
+    until(lambda: _done(service) >= 10 * drawn.sum())
+    sleep(0.1)
+    assert _done(service) == 10 * drawn.sum()
 
 
 def test_the_shadow_ends_and_begins_anew(workspace, bundles, champion, service):

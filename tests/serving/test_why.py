@@ -19,6 +19,7 @@ from contracts.settings import Settings
 from contracts.tables import POSTS_SCHEMA
 from contracts.value import fold_parts
 from features.workspace import Workspace
+from serving.families import VectorFamily
 from serving.opening import open_service
 from serving.proof.explain import RecordedFeed
 from serving.proof.standing import standing
@@ -195,9 +196,25 @@ def test_why_not_never_fails_for_random_posts(world):
             assert found.actions_since == 0
 
 
+def rounding_groups(family, rows, vector):
+    """Number the places of `rows` [n], best first: one number where rounding may swap neighbours.
+
+    Two ways to add d products in float32 part by at most 2 d u |x| |y| (Higham, 2002, eq. 3.5).
+    """
+    exact = np.sort(family.scores(rows, vector))[::-1]
+    length = np.linalg.norm(family.table.rows[rows], axis=1).max() * np.linalg.norm(vector)
+    rounding = len(vector) * np.finfo(np.float32).eps * length
+    return np.concatenate([[0], np.cumsum(exact[:-1] - exact[1:] > 2 * rounding)])
+
+
 def test_every_source_ranks_a_post_where_it_finds_it(world):
     service = world.service
-    stages = service._lineup.champion.pipeline._stages
+    stages, runtime = service._lineup.champion.pipeline._stages, service._lineup.champion.runtime
+    families = {
+        source: runtime.families[source._family]
+        for source in stages.sources
+        if isinstance(source, FamilySource)
+    }
     for viewer in world.people[:60:20]:
         query = FeedQuery(FeedId(99), UserId(viewer), now_us(), 20)
         context = service._lineup.champion.pipeline._query(query, world.policy, Trace())
@@ -205,20 +222,16 @@ def test_every_source_ranks_a_post_where_it_finds_it(world):
             listed = source.find(context, 10_000).tolist()
             wanted = {slot: place for place, slot in enumerate(listed, start=1)}
             ranks = {slot: source.rank_of(context, slot) for slot in range(len(world.posts))}
-            apart = [abs(rank - wanted[slot]) for slot, rank in ranks.items() if rank]
             assert ranks.keys() - wanted.keys() == {s for s, rank in ranks.items() if not rank}
-            if not isinstance(source, FamilySource):
-                assert max(apart, default=0) == 0
-            elif listed:  # FAISS adds in another order: posts of one score may change places
-                runtime, vector = service._lineup.champion.runtime, context.vectors[source._family]
-                rows = runtime.rows_of(np.array(listed))
-                exact = np.sort(runtime.families[source._family].scores(rows, vector))[::-1]
-                for slot, rank in ranks.items():
-                    if rank:
-                        assert exact[rank - 1] == pytest.approx(
-                            exact[wanted[slot] - 1], rel=1e-4, abs=1e-4
-                        )
-            assert np.mean(apart or [0]) < 0.05
+            placed = [(rank, wanted[slot]) for slot, rank in ranks.items() if rank]
+            if listed and isinstance(family := families.get(source), VectorFamily):
+                # FAISS adds in another order: posts whose scores rounding may swap can swap.
+                vector = context.vectors[source._family]
+                group = rounding_groups(family, runtime.rows_of(np.array(listed)), vector)
+                assert all(group[rank - 1] == group[found - 1] for rank, found in placed)
+                assert len(np.unique(group)) > len(group) // 2
+            else:
+                assert all(rank == found for rank, found in placed)
 
 
 def test_what_is_not_a_candidate_is_certain_where_the_record_holds_all(small_home_copy):

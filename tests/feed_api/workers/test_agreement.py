@@ -27,7 +27,7 @@ class Pair:
     """The services of two workers in one process, and what happens to their home."""
 
     def __init__(self, writer: Workspace, reader: Workspace) -> None:
-        settings = Settings(home=writer.home)
+        settings = Settings(home=writer.home).unhurried()
         self.writer = writer
         self.feeds = [open_service(home, settings) for home in (writer, reader)]
         self._chance = np.random.default_rng(7)

@@ -187,3 +187,35 @@ def test_workers_that_cannot_start_are_told(tmp_path: Path):
         run_workers(2, tmp_path, address, Work("builtins:exit", ()))
     with pytest.raises(InvalidInput, match="too long a path"):
         run_workers(2, tmp_path / ("x" * 100), address, Work("builtins:exit", ()))
+
+
+DIES_ONCE = """
+import os
+import signal
+import time
+
+
+def work(folder, post):
+    died, back = folder / "died", folder / "back"
+    if post.seat.index == 1:
+        while not back.exists():
+            time.sleep(0.01)
+    elif died.exists():
+        back.touch()
+    post.ready.send_bytes(b"ready")
+    if post.seat.index == 1:
+        os.kill(os.getppid(), signal.SIGTERM)
+    elif not back.exists():
+        died.touch()
+        os._exit(3)
+    signal.pause()
+"""
+
+
+def test_a_worker_that_dies_while_another_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "dies_once.py").write_text(DIES_ONCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    run_workers(2, tmp_path, ("127.0.0.1", free_port(0)), Work("dies_once:work", (tmp_path,)))
+    assert (tmp_path / "back").exists()
