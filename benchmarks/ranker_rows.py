@@ -22,7 +22,7 @@ from training.config import TrainingConfig
 from training.ensemble import ask_features, candidate_rows, shown_queries, shown_rows
 from training.fitting import choose_families, fit_models
 from training.ranking import stack_families, validation_exam, visible_features
-from training.reading import TrainingData, read_training_data, within
+from training.reading import TrainingData, impressions_within, read_training_data
 from training.stages import StageClock
 
 _LISTS = 2500
@@ -71,10 +71,10 @@ def _extract(data: TrainingData) -> Judging:
     stack, union = stack_families(models, choose_families(models, exam, config), exam, config)
     source = visible_features(data, split, exam.queries)
     some = np.random.default_rng(0).permutation(len(exam))[:_LISTS]
-    queries, union = exam.queries.take(some), union.take(some)
+    queries, union = exam.queries[some], union[some]
     features = ask_features(dataset, source, queries, union.rows, union.scores)
     if data.impressions is not None and split.cuts_us is not None:
-        inside = data.impressions.take(within(data.impressions.times_us, *split.cuts_us))
+        inside = impressions_within(data, *split.cuts_us)
         shown = shown_queries(dataset, inside, config.most_impressions)
         rows = shown_rows(dataset, source, shown, stack.families, stack.normalisers)
         times = np.broadcast_to(shown.queries.now_us[:, None], shown.rows.shape)[shown.rows >= 0]

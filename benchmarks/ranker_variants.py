@@ -29,10 +29,12 @@ from training.metrics import ranking_metrics
 from training.recipes.ranker import RankerRows
 
 FOLDS, BINS = 3, 15
-COLUMNS = (
+HEAD_COLUMNS = (
     "data", "model", "head", "auc", "auc_change", "log_loss", "log_loss_change", "ece",
-    "ece_change", "predicted/true", "ndcg@20", "ndcg@20_change", "fit_s", "p50_ms", "p95_ms",
+    "ece_change", "predicted/true",
 )  # fmt: skip
+SHOWN = (Action.CLICK, Action.LIKE, Action.COMMENT, Action.DWELL)
+"""The heads whose log-loss the short table tells; it names the others where they changed."""
 GROUPS = {
     "post age": views.POST_FEATURES[:1],
     "post counts": views.POST_FEATURES[1:-5],
@@ -172,6 +174,35 @@ def compare(judge: Judge) -> tuple[Run, list[dict[str, Any]]]:
     return base, found
 
 
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tell a model in one row: its lists, its heads' log-loss, its cost; changes as text."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        data, model, head = row["data"], row["model"], row["head"]
+        blank: dict[str, Any] = {"data": data, "model": model, "better": [], "worse": []}
+        mine = found.setdefault((data, model), blank)
+        if head == "lists":
+            mine |= {"ndcg@20": row["ndcg@20"], "its change": _told(row["ndcg@20_change"])}
+            mine |= {name: row.get(name) for name in ("parameters", "p50_ms", "p95_ms", "fit_s")}
+        else:
+            _, low, high = row["log_loss_change"]
+            if head in SHOWN:
+                mine[f"log-loss: {head}"] = _told(row["log_loss_change"])
+            if low > 0 or high < 0:
+                mine["worse" if low > 0 else "better"].append(head)
+    for row in found.values():  # last in the table
+        row |= {f"heads {name}": ", ".join(row.pop(name)) for name in ("better", "worse")}
+    return list(found.values())
+
+
+def _told(change: list[float]) -> str:
+    """Write a change with its interval; bold where that excludes 0, nothing for no change."""
+    if not any(change):
+        return ""
+    text = "{:+.4f} [{:.4f}, {:.4f}]".format(*change)
+    return f"**{text}**" if change[1] > 0 or change[2] < 0 else text
+
+
 def main() -> None:
     """Compare and ablate on each set, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -186,7 +217,8 @@ def main() -> None:
             print(f"  {name}: without {group}", flush=True)
             run = judge.run(VARIANTS[0], VARIANTS[0].rates[0], features)
             rows += judge.rows_against(f"without {group}", run, base)
-    finish("ranker_variants", rows, COLUMNS)
+    finish("ranker_variants", [row for row in rows if row["head"] != "lists"], HEAD_COLUMNS)
+    finish("ranker", short := summary(rows), tuple(dict.fromkeys(k for row in short for k in row)))
 
 
 if __name__ == "__main__":

@@ -52,9 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the public sets")
     folder: Path = parser.parse_args().data
-    split = renumbered(GOWALLA.read(folder / GOWALLA.folder)).validation
-    if split is None:
-        raise SystemExit("the set has no validation cut")
+    (split,) = renumbered(GOWALLA.read(folder / GOWALLA.folder)).validations
     generator = np.random.Generator(np.random.PCG64(0))
     people = np.sort(generator.permutation(people_with_targets(split))[:_PEOPLE])
     filtered = FilterMap.fit(split.matrix(), FilterConfig(), CONTEXT)

@@ -146,11 +146,6 @@ def _growth(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _cost(row: dict[str, Any]) -> float:
-    """Give CPU seconds, which noise moves less, where a process of its own was measured."""
-    return float(row.get("cpu_seconds", row["seconds"]))
-
-
-def _cost(row: dict[str, Any]) -> float:
     """Give CPU seconds, which noise moves less, of what was a process of its own."""
     return float(row.get("cpu_seconds", row["seconds"]))
 

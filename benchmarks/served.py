@@ -2,7 +2,7 @@
 
 `make bench NAME=served ARGS="--data ../shared/data"`: Gowalla through the commands that anybody
 uses, each a process of its own. Settings stand below; they were chosen on parts of the train lines
-(`headwater reproduce gowalla` says how). The test's lines are read here alone, after all.
+(`headwater reproduce gowalla` says how). The test's lines are read here, after all commands.
 """
 
 import argparse

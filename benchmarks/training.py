@@ -102,7 +102,7 @@ def _words(run: Run) -> str:
 def _read(folder: Path, name: str) -> Split:
     """Read a published split; all that is known when asked may be fitted, by everybody."""
     split = renumbered(SETS[name].read(folder / SETS[name].folder))
-    return replace(split, learned=split.asked, validation=None)
+    return replace(split, learned=split.asked, validations=())
 
 
 def interpreter(system: str) -> Path:
