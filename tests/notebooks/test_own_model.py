@@ -53,6 +53,6 @@ def test_the_notebook_runs_and_its_model_has_learned() -> None:
     printed = "".join(o.get("text", "") for o in outputs)
     assert "trending_topics keeps 12 laws" in printed
     assert "FAISS finds the 20 best scores: True" in printed
-    assert "a post made now has a vector: True" in printed
+    assert "a post made just now has a vector: True" in printed
     lowest = printed.split("trending_topics over popularity: ")[1].split("[")[1].split(",")[0]
     assert float(lowest) > 0.0
