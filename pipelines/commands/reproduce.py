@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from contracts.errors import NotFound
+from contracts.errors import InvalidInput, NotFound
 from contracts.settings import load_settings
 from models.base import TrainingContext
 from pipelines.console import AsJson, Reporter, Results
@@ -56,10 +56,15 @@ def reproduce(
 
 
 def _sets_here(name: str, data: Path) -> list[ProtocolSet]:
-    """Find the set of a name, or with `all` every set whose folder is there; NotFound if none."""
+    """Find the set of a name, or with `all` every set whose folder is there.
+
+    Raises:
+        InvalidInput: where no set has the name.
+        NotFound: where no folder is there.
+    """
     if name != ALL:
         if name not in SETS:
-            raise NotFound(f"there is no set {name!r}", hint=f"one of {_NAMES}, {ALL}")
+            raise InvalidInput(f"there is no set {name!r}", hint=f"one of {_NAMES}, {ALL}")
         return [SETS[name]]
     found = [each for each in SETS.values() if (data / each.folder).is_dir()]
     if not found:

@@ -72,8 +72,11 @@ def read_lists(folder: Path) -> Split:
 
 def _pairs(path: Path) -> IntArray:
     """Read comma-separated pairs under a head line, [n, 2], each pair once."""
+    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    if not lines:
+        raise InvalidInput(f"{path} holds no pairs", hint="get the file again")
     try:
-        pairs = np.loadtxt(path, delimiter=",", skiprows=1, dtype=np.int64, ndmin=2)
+        pairs = np.loadtxt(lines, delimiter=",", dtype=np.int64, ndmin=2)
     except ValueError as error:
         raise InvalidInput(f"{path}: {error}", hint="get the file again") from None
     return np.unique(pairs, axis=0)

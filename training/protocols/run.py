@@ -66,8 +66,9 @@ def reproduce(
     costs: list[_Cost] = []
     generator = np.random.Generator(np.random.PCG64(context.seed))
     pools = []
-    for validation in split.validations:
-        early = dict(_fitted(chosen, validation, context, clock, costs))
+    for number, validation in enumerate(split.validations, 1):
+        on = f"cut {number} of {len(split.validations)}"
+        early = dict(_fitted(chosen, validation, context, clock, costs, on))
         asked = generator.permutation(people_with_targets(validation))[: chosen.validation_people]
         pools.append(pooled(validation, early, np.sort(asked), chosen.pool))
     with clock.stage("choose the blend"):
@@ -83,7 +84,7 @@ def reproduce(
         late: Mapping[str, Fitted] = early
     else:
         early.clear()
-        late = dict(_fitted(chosen, split, context, clock, costs))
+        late = dict(_fitted(chosen, split, context, clock, costs, "all of train"))
     people = people_with_targets(split)
     values: dict[str, Values] = {}
     scorers = dict(_scorers(late, blend, split))
@@ -111,9 +112,10 @@ def _fitted(
     context: TrainingContext,
     clock: StageClock,
     costs: list[_Cost],
+    on: str,
 ) -> Iterator[tuple[str, Fitted]]:
     for member in chosen.members:
-        with _measured(f"fit {member.name}", clock, costs, member.name):
+        with _measured(f"fit {member.name}, {on}", clock, costs, member.name):
             fitted = member.fit(split, context)
         yield member.name, fitted
 

@@ -142,7 +142,7 @@ def joined(first: Ragged, second: Ragged) -> Ragged:
 def read_lightgcn(path: Path) -> tuple[IntArray, IntArray]:
     """Read lines of a person and their items: pairs, [n, 2], and the line of each, [n].
 
-    A person alone has none. InvalidInput says which line is not so.
+    A person alone has none. InvalidInput says which line is not so, or that no line has an item.
     """
     people: list[int] = []
     items: list[int] = []
@@ -156,4 +156,6 @@ def read_lightgcn(path: Path) -> tuple[IntArray, IntArray]:
         people += [person] * len(rest)
         lines += [number] * len(rest)
         items += rest
+    if not items:
+        raise InvalidInput(f"{path} holds no items of anybody", hint="get the file again")
     return np.stack([people, items], axis=1).astype(np.int64), np.array(lines, dtype=np.int64)
