@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from hashlib import blake2b
+from re import fullmatch
 from typing import Final, NewType
 
 UserId = NewType("UserId", int)
@@ -41,7 +42,7 @@ def feed_id_text(feed_id: int) -> str:
 
 def parse_feed_id(text: str) -> FeedId:
     """Read the form that `feed_id_text` writes; ValueError on anything else."""
-    if len(text) != 16 or text != text.lower():
+    if not fullmatch("[0-9a-f]{16}", text):
         msg = f"a feed id is 16 lower-case hexadecimal digits, got {text!r}"
         raise ValueError(msg)
     value = int(text, 16)

@@ -96,7 +96,7 @@ class Exploration(_Part):
 class ColdStart(_Part):
     """Slots of the first page that new posts are tried in, by Thompson sampling."""
 
-    slots: tuple[int, ...] = (6, 14)
+    slots: tuple[Annotated[int, Field(ge=0)], ...] = (6, 14)
     impressions: int = Field(default=20, ge=0)
     """A post with fewer impressions is new."""
     candidates: int = Field(default=10, ge=1, le=50)
@@ -132,7 +132,7 @@ class Controls(_Part):
 class Filters(_Part):
     """Bounds of the filters."""
 
-    max_age_hours: float | None = None
+    max_age_hours: float | None = Field(default=None, gt=0)
     hide_seen: bool = True
     served_minutes: float = Field(default=30.0, ge=0.0)
     """Posts on pages served this recently do not come back; 0 turns the rule off."""
@@ -165,7 +165,7 @@ class Policy(_Part):
         default_factory=lambda: {"collaborative": 0.4, "content": 0.3, "deep": 0.3}
     )
     out_of_network: Multiplier = 0.75
-    quotas: Mapping[SourceName, int] = Field(
+    quotas: Mapping[SourceName, Annotated[int, Field(ge=0)]] = Field(
         default_factory=lambda: {
             SourceName.IN_NETWORK: 250,
             SourceName.COLLABORATIVE: 300,
@@ -189,14 +189,23 @@ class Policy(_Part):
     @model_validator(mode="after")
     def _within_budget(self) -> "Policy":
         explore, cold = self.exploration, self.cold_start
-        pages = [slot + 1 for slot in cold.slots] or [1]
+        # A page of any length: its mean is greatest behind a new post, or nears the other slots'.
+        pages = [slot + 1 for slot in cold.slots]
         tried = [sum(slot < page for slot in cold.slots) for page in pages]
-        worst = max(
+        means = [
             (explore.regret * (page - n) + cold.regret * n) / page
             for page, n in zip(pages, tried, strict=True)
-        )
+        ]
+        worst = max([explore.regret, *means])
         if explore.temperature > 0.0 and worst > explore.budget + 1e-12:
             msg = f"a page may lose {worst:.3f} of its value, over exploration.budget"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _weighed(self) -> "Policy":
+        if self.scorer == "ensemble" and not any(self.weights.values()):
+            msg = "the scorer `ensemble` needs a weight that is not 0"
             raise ValueError(msg)
         return self
 

@@ -54,7 +54,7 @@ RECORD_SCHEMA: Final = pa.schema(
         pa.field("features", _list(pa.float16()), nullable=False),  # [F, p], as scored
         pa.field("feature_hash", pa.string(), nullable=False),  # of the feature list
         pa.field("probabilities", _list(pa.float32()), nullable=False),  # [actions, p]
-        pa.field("family_scores", _list(pa.float16()), nullable=False),  # [3, p]; fixed_blend only
+        pa.field("family_scores", _list(pa.float16()), nullable=False),  # [4, p]; fixed_blend only
         pa.field("trend_ranks", _list(pa.int32()), nullable=False),  # velocity only
         # What selection made of it.
         pa.field("slate", _list(pa.int16()), nullable=False),  # [s] rows of the pool, in order

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
@@ -41,8 +42,8 @@ class Settings(BaseSettings):
     """Share of feeds whose candidates are compared with an exhaustive search, behind the answer."""
     online_store_url: str | None = None
     """Redis URL of Feast's online store; SQLite in `home` where it is absent."""
-    cursor_secret: SecretStr | None = None
-    """Key of feed cursors; made once and kept in `home` where it is absent."""
+    cursor_secret: SecretStr | None = Field(default=None, min_length=16)
+    """Key of feed cursors, 16 characters or more; made once and kept in `home` where absent."""
     snapshot_minutes: float = Field(default=30.0, gt=0)
     """How long a feed's later pages can be read."""
     record_days: int = Field(default=30, ge=1)
@@ -85,4 +86,7 @@ def load_settings() -> Settings:
             for e in error.errors(include_url=False, include_input=False)
         )
         msg = f"headwater.toml or HEADWATER_*: {problems}"
+        raise InvalidInput(msg, hint="docs/settings.md lists the settings") from error
+    except TOMLDecodeError as error:
+        msg = f"headwater.toml is not TOML: {error}"
         raise InvalidInput(msg, hint="docs/settings.md lists the settings") from error

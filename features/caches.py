@@ -2,7 +2,8 @@
 
 One thread applies log batches, any number reads. Counters, histories and features are read and
 patched under one lock, held for at most 2,000 events or one request's rows; neighbour lists and
-lists of recent posts are replaced whole, so that they are read without it.
+lists of recent posts are replaced whole, so that they are read without it. Tables grow before the
+lock is taken, so that nobody waits for a copy, nor meets a slot that has no row yet.
 """
 
 from collections.abc import Iterable
@@ -17,7 +18,6 @@ from contracts.events import EventType
 from features.checkpoint import read_checkpoint
 from features.event_arrays import EVENT_COLUMNS, EventArrays, int_column
 from features.frames import FeatureFrames, replay
-from features.history import Histories
 from features.slots import Float32s, Float64s, Slots
 from features.state import FeatureState
 from features.views import HALF_LIFE_6H_US, POST_VIEW
@@ -92,15 +92,6 @@ class FeatureCache:
         """Give a person's slot; -1 where not known."""
         return self.people.index.slot_of(viewer_id)
 
-    def history(self, viewer_id: int) -> Histories:
-        """Read one viewer's history, shape [1, H], of post slots."""
-        with self._lock:
-            return self.histories.get(np.array([self.viewer_slot(viewer_id)]))
-
-    def history_version(self, viewer_id: int) -> int:
-        """Count the events on posts that were applied for a viewer."""
-        return self.histories.version(self.viewer_slot(viewer_id))
-
     def recent_by_authors(self, authors: NDArray[np.int32], per_author: int = 20) -> Slots:
         """Gather the newest posts of author slots, newest first within each author."""
         return self.state.recent.of_authors(authors, per_author)
@@ -133,8 +124,12 @@ class FeatureCache:
         return best[np.isfinite(velocity[best])]
 
     def reception(self, post_slots: Slots) -> tuple[Float32s, Float32s]:
-        """Give impressions, and clicks and likes, that posts ever had: [n] -> [n], [n]."""
-        counts = self.posts.counters.values.take(post_slots, axis=0)[:, _EVER].astype(np.float32)
+        """Give impressions, and clicks and likes, that posts ever had: [n] -> [n], [n].
+
+        As every reading, at least 0: an undo may be known without what it undoes.
+        """
+        values = self.posts.counters.values.take(post_slots, axis=0)[:, _EVER]
+        counts = np.maximum(values, 0.0).astype(np.float32)
         return counts[:, 2], counts[:, 0] + counts[:, 1]
 
     def _learn_entities(self, events: pa.Table, workspace: Workspace) -> None:
@@ -146,13 +141,19 @@ class FeatureCache:
         fetched = workspace.catalog.posts_by_id(np.unique(wanted)) if wanted.shape[0] else None
         updated = viewers[types == EventType.PERSON_UPDATED]
         people = workspace.catalog.people_by_id(np.unique(updated)) if updated.shape[0] else None
+        targets = int_column(events, "target_id")
+        named = [viewers, targets]
+        if fetched is not None:
+            named.append(int_column(fetched, "author_id"))
+        new_people = np.count_nonzero(self.people.slots_of(np.unique(np.concatenate(named))) < 0)
+        self.state.reserve(int(new_people), 0 if fetched is None else fetched.num_rows)
         with self._lock:
             if fetched is not None:
                 self.state.add_posts(fetched)
             if people is not None:
                 self.state.add_people(people)
             self.state.ensure_people(viewers)
-            self.state.ensure_people(int_column(events, "target_id"))
+            self.state.ensure_people(targets)
             if fetched is not None:  # what was deleted may have come back since
                 self.state.delete_posts(int_column(fetched.filter(fetched["deleted"]), "post_id"))
 

@@ -22,8 +22,16 @@ _POST_COLUMNS: Final = ", ".join(f"p.{name}" for name in POSTS_SCHEMA.names)
 
 
 def _upsert(table: str, names: Sequence[str]) -> str:
-    """Say in SQL that rows with these columns, the key first, take the place of older ones."""
-    changes = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
+    """Say in SQL that rows with these columns, the key first, take the place of older ones.
+
+    When something first became known is not changed by what is said of it later.
+    """
+    changes = ", ".join(
+        f"known = min({table}.known, excluded.known)"
+        if name == "known"
+        else f"{name} = excluded.{name}"
+        for name in names[1:]
+    )
     return (
         f"INSERT INTO {table} ({', '.join(names)}) "  # noqa: S608 - names of our own schema
         f"VALUES ({', '.join('?' * len(names))}) ON CONFLICT ({names[0]}) DO UPDATE SET {changes}"

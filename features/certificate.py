@@ -27,7 +27,7 @@ _FAR: Final = 1 << 20
 
 Halves = NDArray[np.float16]
 OfflineFeatures = Callable[[FeatureFrames, Ints, Ints, Ints, Float32s], NDArray[Any]]
-"""Like `training_features`: frames, viewers [Q], moments [Q], posts [Q, C], scores [Q, C, 3]."""
+"""Like `training_features`: frames, viewers [Q], moments [Q], posts [Q, C], scores [Q, C, 4]."""
 
 
 def tolerance_steps() -> Ints:
@@ -49,7 +49,7 @@ class Asked(NamedTuple):
     posts: Ints
     """[Q, C], all of them made by then; -1 pads."""
     scores: Float32s
-    """[Q, C, 3]: the families' scores, the same on both sides."""
+    """[Q, C, 4]: the families' scores, the same on both sides."""
 
     @property
     def moments_us(self) -> Ints:

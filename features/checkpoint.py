@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import structlog
 from numpy.typing import NDArray
 
 from contracts.events import LOG_SCHEMA
@@ -23,7 +24,7 @@ from features.graph import EdgeChanges
 from features.rings import ActionRing, RingEntries
 from features.slots import Ints, Slots
 from features.state import FeatureState
-from features.storage import sync_folder, write_durably
+from features.storage import sync_file, sync_folder, write_durably
 from features.transforms import count_posts
 from features.views import AUTHOR_POSTS_COLUMN, FEATURE_HASH, WINDOW_HOURS
 from features.workspace import Workspace
@@ -31,6 +32,8 @@ from features.workspace import Workspace
 _LAYOUT: Final = 3
 _POINTER: Final = "checkpoint.json"
 _ENTITIES: Final = ("posts", "people", "follows", "blocks")
+_TRIES: Final = 3
+_LOG: Final = structlog.get_logger()
 _RINGS: Final = ("actions", "seen", "shown", "controls")
 
 
@@ -90,11 +93,25 @@ def read_checkpoint(workspace: Workspace, *, up_to_seq: int | None = None) -> Ch
     """Read the checkpoint; None where there is none, or it is of other code or beyond the place.
 
     After a bulk load people and posts come from the catalog, which is read first: what changes
-    meanwhile is in the log after the checkpoint.
+    meanwhile is in the log after the checkpoint. None also where its files are damaged: the log
+    holds all that they do.
     """
-    pointer = _pointer(workspace.home)
-    if pointer is None or (up_to_seq is not None and pointer["seq"] > up_to_seq):
-        return None
+    for _ in range(_TRIES):
+        pointer = _pointer(workspace.home)
+        if pointer is None or (up_to_seq is not None and pointer["seq"] > up_to_seq):
+            return None
+        try:
+            return _read(workspace, pointer)
+        except FileNotFoundError as error:  # another process may have put a newer one in its place
+            failure: Exception = error
+        except (pa.ArrowInvalid, OSError) as error:
+            failure = error
+            break
+    _LOG.warning("checkpoint damaged, the log is replayed", error=str(failure))
+    return None
+
+
+def _read(workspace: Workspace, pointer: dict[str, Any]) -> Checkpoint:
     folder = workspace.home / "features" / pointer["folder"]
     frames = _entities(workspace, folder, pointer)
     tables = {
@@ -212,7 +229,9 @@ def _restore_edges(state: FeatureState, frames: FeatureFrames, table: pa.Table) 
 
 
 def _write(folder: Path, name: str, table: pa.Table) -> None:
-    pq.write_table(table, folder / f"{name}.parquet", compression="lz4", use_dictionary=False)
+    path = folder / f"{name}.parquet"
+    pq.write_table(table, path, compression="lz4", use_dictionary=False)
+    sync_file(path)
 
 
 def _fixed(matrix: NDArray[Any]) -> pa.Array:

@@ -153,19 +153,23 @@ class PostTable:
             return np.full(authors.shape, -1, np.int64)
         return np.where(authors >= 0, self._people.person_id[authors], -1)
 
+    def ensure_rows(self, rows: int) -> None:
+        """Make room for at least this many posts."""
+        self.counters.ensure(rows)
+        self.window.ensure(rows)
+        self._rows = grown(self._rows, rows)
+
     def add_posts(self, posts: pa.Table) -> Slots:
         """Add or update rows of POSTS_SCHEMA; gives their slots."""
-        slots = self.index.add(int_column(posts, "post_id"))
-        self.counters.ensure(len(self))
-        self.window.ensure(len(self))
-        self._rows = grown(self._rows, len(self))
-        rows = np.zeros(slots.shape, _ROW)
+        rows = np.zeros(posts.num_rows, _ROW)
         rows["author_slot"] = self._people.ensure(int_column(posts, "author_id"))
         rows["created_us"] = int_column(posts, "created")
         rows["topics"], counts = self._topic_rows(posts.column("topics"))
         rows["language"] = self._languages.encode(posts.column("language"))
         rows["deleted"] = posts.column("deleted").to_numpy()
         rows["text_stats"] = text_statistics(posts.column("text"), counts)
+        slots = self.index.add(int_column(posts, "post_id"))
+        self.ensure_rows(len(self))
         self._rows[slots] = rows
         return slots
 

@@ -152,6 +152,8 @@ class EventLog:
         keep = np.zeros(len(ids), dtype=np.bool_)
         keep[np.unique(ids, return_index=True)[1]] = True
         keep &= ~self._runs.contains(ids)
+        registered = [row[0] for row in connection.execute("SELECT path FROM event_id_runs")]
+        keep &= ~self._runs.others(registered).contains(ids)
         keep &= ~log_reading.in_outbox(connection, ids)
         return rows if keep.all() else rows.filter(pa.array(keep))
 

@@ -12,6 +12,7 @@ from contracts.events import LOG_SCHEMA, EventType
 from contracts.tables import BLOCKS_SCHEMA, FOLLOWS_SCHEMA, PEOPLE_SCHEMA
 from features.event_arrays import EVENT_COLUMNS, EventArrays, int_column
 from features.graph import EdgeChanges, EdgeKind
+from features.slots import Bools, Ints
 from features.state import FeatureState
 from features.workspace import Workspace
 
@@ -107,12 +108,25 @@ def without_erased(events: EventArrays) -> EventArrays:
     erased = np.flatnonzero((events.types == EventType.PERSON_ERASED) & (events.viewers >= 0))
     if erased.shape[0] == 0:
         return events
-    viewers, targets = events.viewers.copy(), events.targets.copy()
-    for at in erased.tolist():
-        person = events.viewers[at]
-        viewers[:at][viewers[:at] == person] = -1
-        targets[:at][targets[:at] == person] = -1
+    place, people = np.arange(len(events)), events.viewers[erased]
+    viewers, targets = (
+        np.where(before_erasure(named, place, people, erased), -1, named)
+        for named in (events.viewers, events.targets)
+    )
     return replace(events, viewers=viewers, targets=targets)
+
+
+def before_erasure(named: Ints, places: Ints, people: Ints, erased: Ints) -> Bools:
+    """Tell which people named [E], each at a place in order, were erased later.
+
+    `people` [m], one at least, were erased at the places `erased` [m].
+    """
+    owners, owner = np.unique(people, return_inverse=True)
+    last = np.full(len(owners), -1, np.int64)
+    np.maximum.at(last, owner, erased)
+    at = np.minimum(np.searchsorted(owners, named), len(owners) - 1)
+    earlier: Bools = (owners[at] == named) & (places < last[at])
+    return earlier
 
 
 def chunks(events: EventArrays, rows: int = _REPLAY_ROWS) -> Iterator[EventArrays]:

@@ -29,7 +29,7 @@ class EdgeKind(IntEnum):
     MUTE = 2
 
 
-_CHANGES: Final = {
+CHANGES: Final = {
     EventType.FOLLOW: (EdgeKind.FOLLOW, True),
     EventType.BLOCK: (EdgeKind.BLOCK, True),
     EventType.MUTE: (EdgeKind.MUTE, True),
@@ -38,7 +38,6 @@ _CHANGES: Final = {
     EventType.UNMUTE: (EdgeKind.MUTE, False),
 }
 """Event -> the kind of edge, and whether it opens or closes it."""
-GRAPH_TYPES: Final = tuple(_CHANGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class EdgeChanges(Columns):
         """Pick the changes of the graph out of events; unknown people and self-loops drop out."""
         rows, kinds, opens = [], [], []
         usable = (events.viewers >= 0) & (events.targets >= 0) & (events.viewers != events.targets)
-        for event_type, (kind, opening) in _CHANGES.items():
+        for event_type, (kind, opening) in CHANGES.items():
             found = np.flatnonzero((events.types == event_type) & usable)
             rows.append(found)
             kinds.append(np.full(found.shape, kind, np.int8))
@@ -155,17 +154,36 @@ class Graph:
             if kind is EdgeKind.BLOCK:
                 _replace(self._blocked_by, part.targets, part.sources, part)
 
+    def _followers_of(self, person: int) -> list[int]:
+        return _keys_of(self._out[EdgeKind.FOLLOW], person) if self.followers[person] else []
+
     def forget(self, person: int) -> None:
         """Close every edge from and to a person."""
+        sources_of = {
+            EdgeKind.FOLLOW: self._followers_of(person),
+            EdgeKind.BLOCK: self.blocked_by(person).tolist(),
+            EdgeKind.MUTE: _keys_of(self._out[EdgeKind.MUTE], person),
+        }
         pairs = []
         for kind, out in self._out.items():
             pairs += [(person, target, kind) for target in out.get(person, _NONE).tolist()]
-            pairs += [(source, person, kind) for source, held in out.items() if person in held]
+            pairs += [(source, person, kind) for source in sources_of[kind]]
         if pairs:
             sources, targets, kinds = np.array(pairs, np.int64).T
             closed = np.zeros(len(pairs), np.bool_)
             zeros = np.zeros(len(pairs), np.int64)
             self.apply(EdgeChanges(sources, targets, kinds.astype(np.int8), closed, zeros))
+
+
+def _keys_of(adjacency: dict[int, Neighbours], value: int) -> list[int]:
+    """Find whose neighbours hold a value."""
+    if not adjacency:
+        return []
+    lengths = np.fromiter(map(len, adjacency.values()), np.int64, len(adjacency))
+    found = np.flatnonzero(np.concatenate(list(adjacency.values())) == value)
+    keys = np.fromiter(adjacency, np.int64, len(adjacency))
+    owners: list[int] = keys[np.searchsorted(np.cumsum(lengths), found, side="right")].tolist()
+    return owners
 
 
 def _replace(

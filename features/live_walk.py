@@ -18,7 +18,7 @@ from contracts.ids import UNKNOWN_ID
 from features.caches import FeatureCache
 from features.certificate import Asked, Halves
 from features.event_arrays import EVENT_COLUMNS, int_column
-from features.frames import FeatureFrames, replay
+from features.frames import FeatureFrames, before_erasure, replay
 from features.slots import Bools, Ints
 from features.views import FAMILY_FEATURES
 from features.workspace import Workspace
@@ -249,13 +249,15 @@ def event_rows(
 
 def _without_erased(events: pa.Table) -> pa.Table:
     """Blank people in what was known of them before they were erased; what posts met stays."""
-    moments, seqs = _first_moments(events), int_column(events, "seq")
-    viewers, targets = (int_column(events, name).copy() for name in ("viewer_id", "target_id"))
-    for at in np.flatnonzero(events.column("type").to_numpy() == EventType.PERSON_ERASED).tolist():
-        before = (moments < moments[at]) | ((moments == moments[at]) & (seqs < seqs[at]))
-        for people in (viewers, targets):
-            people[before & (people == viewers[at])] = UNKNOWN_ID
-    for name, people in (("viewer_id", viewers), ("target_id", targets)):
-        place = events.column_names.index(name)
-        events = events.set_column(place, _SCHEMA.field(name), pa.array(people))
+    erased = np.flatnonzero(events.column("type").to_numpy() == EventType.PERSON_ERASED)
+    if erased.shape[0] == 0:
+        return events
+    places = np.empty(events.num_rows, np.int64)
+    places[np.lexsort((int_column(events, "seq"), _first_moments(events)))] = np.arange(len(places))
+    people = int_column(events, "viewer_id")[erased]
+    for name in ("viewer_id", "target_id"):
+        named = int_column(events, name)
+        gone = before_erasure(named, places, people, places[erased])
+        blanked = pa.array(np.where(gone, UNKNOWN_ID, named))
+        events = events.set_column(events.column_names.index(name), _SCHEMA.field(name), blanked)
     return events

@@ -22,7 +22,7 @@ from features.graph import EdgeChanges, EdgeKind
 from features.replay import Advanced, Replay
 from features.slots import Float64s, Ints, Slots
 from features.state import FeatureState
-from features.storage import sync_folder
+from features.storage import sync_file, sync_folder
 from features.views import VIEWS, View
 from features.workspace import Workspace
 
@@ -140,6 +140,7 @@ class _SnapshotWriter:
         """Finish the file; gives the rows written."""
         self._flush()
         self._writer.close()
+        sync_file(self._partial)
         self._partial.replace(self._path)
         sync_folder(self._path.parent)
         return self._rows

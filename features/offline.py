@@ -98,7 +98,7 @@ def training_features(
     family_scores: Float32s,
     progress: Progress | None = None,
 ) -> Float32s:
-    """Compute the ranker's features of past queries: [Q], [Q], [Q, C], [Q, C, 3] -> [Q, C, F].
+    """Compute the ranker's features of past queries: [Q], [Q], [Q, C], [Q, C, 4] -> [Q, C, F].
 
     Post -1 pads: its row is NaN. Histories are exact as of each query. Counters and the graph stand
     as of the block that the query is in: at most 256 queries or one hour earlier, never later.

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.slots import Ints, Slots, run_lengths, run_starts
+from features.slots import Bools, Ints, Slots, run_lengths, run_starts
 
 PER_AUTHOR: Final = 50
 NEWEST: Final = 5000
@@ -42,14 +42,27 @@ class RecentPosts:
                 else _newest_first(held, fresh, created_us, PER_AUTHOR)
             )
 
-    def remove(self, slots: Slots, authors: NDArray[np.int32]) -> None:
-        """Remove deleted posts [m] of authors [m]."""
+    def remove(
+        self, slots: Slots, authors: NDArray[np.int32], created_us: Ints, deleted: Bools
+    ) -> None:
+        """Remove deleted posts [m]; in lists that were full, older ones take their places.
+
+        `authors`, `created_us` and `deleted` are of all posts by slot [n].
+        """
         if slots.shape[0] == 0:
             return
+        full = self.newest.shape[0] == NEWEST
         self.newest = self.newest[~np.isin(self.newest, slots)]
-        for author in set(authors.tolist()) & self._by_author.keys():
+        if full and self.newest.shape[0] < NEWEST:
+            left = np.flatnonzero(~deleted)
+            self.newest = _newest_first(self.newest, left, created_us, NEWEST)
+        for author in set(authors[slots].tolist()) & self._by_author.keys():
             held = self._by_author[author]
-            self._by_author[author] = held[~np.isin(held, slots)]
+            kept = held[~np.isin(held, slots)]
+            if held.shape[0] == PER_AUTHOR > kept.shape[0]:
+                left = np.flatnonzero((authors == author) & ~deleted)
+                kept = _newest_first(kept, left, created_us, PER_AUTHOR)
+            self._by_author[author] = kept
 
 
 def _newest_first(

@@ -89,10 +89,8 @@ class ActionRing:
         """Copy out what the first viewers hold, oldest first."""
         counts = self.counts[:viewers].copy()
         lengths = np.minimum(counts, self.length)
-        places, _ = self.places(np.arange(viewers))
-        held = np.arange(self.length) >= self.length - lengths[:, None]
-        rows, columns = np.nonzero(held)
-        at = (rows, places[rows, columns])
+        rows = np.repeat(np.arange(viewers), lengths)
+        at = (rows, self._held_places(counts, lengths, rows))
         times = np.zeros(0, np.int64) if self.times_us is None else self.times_us[at]
         return RingEntries(counts, lengths, self.posts[at], self.types[at], times)
 
@@ -100,14 +98,17 @@ class ActionRing:
         """Put what `dump` gave into the empty rows of viewers [m]."""
         self.counts[viewers] = entries.counts
         rows = np.repeat(viewers, entries.lengths)
-        firsts = np.cumsum(entries.lengths) - entries.lengths
-        rank = np.arange(rows.shape[0]) - np.repeat(firsts, entries.lengths)
-        oldest = entries.counts - entries.lengths
-        places = (np.repeat(oldest, entries.lengths) + rank) % self.length
+        places = self._held_places(entries.counts, entries.lengths, rows)
         self.posts[rows, places] = entries.posts
         self.types[rows, places] = entries.types
         if self.times_us is not None:
             self.times_us[rows, places] = entries.times_us
+
+    def _held_places(self, counts: Ints, lengths: Ints, rows: Slots) -> Ints:
+        """Give the place of each entry held, viewer by viewer, oldest first; [sum of lengths]."""
+        firsts = np.cumsum(lengths) - lengths
+        rank = np.arange(rows.shape[0]) - np.repeat(firsts, lengths)
+        return (np.repeat(counts - lengths, lengths) + rank) % self.length
 
     def forget(self, viewer: int) -> None:
         """Drop all entries of one viewer; the count of what was applied stays."""

@@ -96,6 +96,10 @@ class EventIdRuns:
             known |= run[np.minimum(places, len(run) - 1)] == ids
         return known
 
+    def others(self, paths: Sequence[str]) -> "EventIdRuns":
+        """Open those of some runs that are not adopted: an open transaction has written them."""
+        return EventIdRuns(self._root, [path for path in paths if path not in self._runs])
+
     def merged_with(self, ids: NDArray[np.int64], name: str) -> tuple[str, int, list[str]]:
         """Write a run of new ids and of every run no larger than it; durable, not yet adopted.
 

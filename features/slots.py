@@ -18,11 +18,11 @@ _SPAN_PER_ID: Final = 64
 
 
 def grown(array: NDArray[Any], rows: int, fill: float = 0) -> NDArray[Any]:
-    """Give an array with at least this many rows: itself, or a copy half as large again."""
+    """Give an array with at least so many rows: itself, or a copy with half as many in reserve."""
     capacity = array.shape[0]
     if rows <= capacity:
         return array
-    size = max(rows, capacity + capacity // 2, 16)
+    size = max(rows + rows // 2, 16)
     # Zeros are lazily paged by the system, so that room in reserve costs no memory.
     bigger = np.zeros((size, *array.shape[1:]), array.dtype)
     bigger[:capacity] = array
@@ -55,16 +55,17 @@ class SlotIndex:
     """Map ids to slots 0, 1, 2 ... in order of arrival.
 
     Our ids come from one counter, so a table addressed by the id answers without a search; ids
-    that are spread wide (hashes) fall back to binary search.
+    that are spread wide (hashes) fall back to binary search. One thread adds, any number looks up:
+    each look-up reads one table, which is replaced whole or extended in place.
     """
 
     def __init__(self) -> None:
         self._ids = np.zeros(0, np.int64)
         self._count = 0
-        self._base = 0
-        self._table: NDArray[np.int32] | None = np.zeros(0, np.int32)  # slot + 1; 0 is none
-        self._sorted_ids = np.zeros(0, np.int64)
-        self._sorted_slots = np.zeros(0, np.int64)
+        self._table: tuple[int, NDArray[np.int32]] | None = (0, np.zeros(0, np.int32))
+        """The least id, and slot + 1 of each id from there on; 0 is none."""
+        self._sorted = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+        """Ids and their slots, where there is no table."""
 
     def __len__(self) -> int:
         return self._count
@@ -76,24 +77,28 @@ class SlotIndex:
 
     def slots_of(self, ids: Ints) -> Slots:
         """Look slots up, any shape; -1 where the id is not known."""
-        if self._table is None:
+        held = self._table
+        if held is None:
             return self._search(ids)
-        if self._table.shape[0] == 0:
+        base, table = held
+        if table.shape[0] == 0:
             return np.full(ids.shape, -1, np.int64)
-        place = ids - self._base
-        inside = (place >= 0) & (place < self._table.shape[0])
-        found = self._table[np.where(inside, place, 0)].astype(np.int64) - 1
+        place = ids - base
+        inside = (place >= 0) & (place < table.shape[0])
+        found = table[np.where(inside, place, 0)].astype(np.int64) - 1
         return np.where(inside, found, -1)
 
     def slot_of(self, one: int) -> int:
         """Look one slot up; -1 where the id is not known."""
-        if self._table is None:
+        held = self._table
+        if held is None:
             return int(self._search(np.array([one], np.int64))[0])
-        place = one - self._base
-        return int(self._table[place]) - 1 if 0 <= place < self._table.shape[0] else -1
+        base, table = held
+        place = one - base
+        return int(table[place]) - 1 if 0 <= place < table.shape[0] else -1
 
     def add(self, ids: Ints) -> Slots:
-        """Give each id its slot, making slots for new ones; negative ids (null) get -1."""
+        """Give each id its slot, making slots for new ones; `UNKNOWN_ID` (null) gets -1."""
         slots = self.slots_of(ids)
         missing = (slots < 0) & (ids != UNKNOWN_ID)
         if not missing.any():
@@ -111,18 +116,18 @@ class SlotIndex:
         ids = self.ids
         low, high = int(ids.min()), int(ids.max())
         if self._table is not None and high - low < _SPAN_SLACK + _SPAN_PER_ID * len(self):
-            if start == 0 or low < self._base:
-                self._base = low
-                self._table = np.zeros(high - low + 1, np.int32)
-                new, start = ids, 0
-            self._table = grown(self._table, high - self._base + 1)
-            self._table[new - self._base] = np.arange(start, len(self), dtype=np.int32) + 1
+            base, table = self._table
+            if start == 0 or low < base:
+                base, table, new, start = low, np.zeros(0, np.int32), ids, 0
+            table = grown(table, high - base + 1)
+            table[new - base] = np.arange(start, len(self), dtype=np.int32) + 1
+            self._table = (base, table)
             return
+        order = np.argsort(ids, kind="stable")
+        self._sorted = (ids[order], order)
         self._table = None
-        self._sorted_slots = np.argsort(ids, kind="stable")
-        self._sorted_ids = ids[self._sorted_slots]
 
     def _search(self, ids: Ints) -> Slots:
-        place = np.searchsorted(self._sorted_ids, ids)
-        place = np.minimum(place, self._sorted_ids.shape[0] - 1)
-        return np.where(self._sorted_ids[place] == ids, self._sorted_slots[place], -1)
+        sorted_ids, sorted_slots = self._sorted
+        place = np.minimum(np.searchsorted(sorted_ids, ids), sorted_ids.shape[0] - 1)
+        return np.where(sorted_ids[place] == ids, sorted_slots[place], -1)

@@ -32,6 +32,14 @@ class FeatureState:
         self.recent = RecentPosts()
         self._grow()
 
+    def reserve(self, people: int, posts: int) -> None:
+        """Make room for so many more people and posts: adding them then copies no table.
+
+        Each table is copied, and the copy takes its place: readers need not be kept out.
+        """
+        self._grow(len(self.people) + people)
+        self.posts.ensure_rows(len(self.posts) + posts)
+
     def add_people(self, people: pa.Table) -> None:
         """Add or update rows of PEOPLE_SCHEMA."""
         self.people.add_people(people)
@@ -60,8 +68,8 @@ class FeatureState:
 
     def delete_posts(self, post_ids: Ints) -> None:
         """Mark posts as gone and take them from the lists of recent ones."""
-        slots = self.posts.mark_deleted(post_ids)
-        self.recent.remove(slots, self.posts.author_slot[slots])
+        slots, posts = self.posts.mark_deleted(post_ids), self.posts
+        self.recent.remove(slots, posts.author_slot, posts.created_us, posts.deleted)
 
     def apply(self, events: EventArrays) -> None:
         """Fold events, whose posts and people are known, into counters, histories and graph.
@@ -100,7 +108,7 @@ class FeatureState:
         return QueryBlock(viewers, now_us, histories, followees, follows)
 
     def features(self, block: QueryBlock, slots: Slots, family_scores: Float32s) -> Float32s:
-        """Finish features: post slots [Q, C], scores [Q, C, 3] -> [Q, C, F]."""
+        """Finish features: post slots [Q, C], scores [Q, C, 4] -> [Q, C, F]."""
         if len(self.posts) == 0:
             return np.full((*slots.shape, len(FEATURES)), np.nan, np.float32)
         tables = Tables(self.posts, self.people, self.graph.followers)
@@ -128,8 +136,8 @@ class FeatureState:
             counters, extra = self.people.as_viewer, self.graph.follows[slots]
         return np.column_stack([counters.exact(slots, now_us), extra.astype(np.float64)])
 
-    def _grow(self) -> None:
-        rows = max(1, len(self.people))
+    def _grow(self, rows: int = 0) -> None:
+        rows = max(1, rows, len(self.people))
         self.people.ensure_rows(rows)
         self.histories.ensure(rows)
         self.graph.ensure(rows)

@@ -59,7 +59,7 @@ class Database:
         self._connections: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
         if not read_only:
-            self._writer = self._connect(f"file:{path}?mode=rwc")
+            self._writer = self._connect("rwc")
             self._writer.execute("PRAGMA journal_mode=WAL")
             self._writer.execute("PRAGMA synchronous=FULL")
             self._create()
@@ -69,7 +69,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Run one transaction; everything is on disk when the block has ended."""
+        """Run one transaction; everything is on disk when the block has ended.
+
+        Conflict where the block ended well although an inner one had failed: nothing is written.
+        """
         if self._writer is None:
             msg = f"{self.path.parent} was opened for reading"
             raise Conflict(msg, hint="open the workspace with read_only=False")
@@ -87,6 +90,9 @@ class Database:
                 self._doomed = self._doomed or not done
                 if self._depth == 0:
                     self._finish(self._writer)
+            if self._depth == 0 and self._doomed:
+                msg = "a part of this transaction failed, so that nothing of it was written"
+                raise Conflict(msg, hint="let the failure of the part end the whole block")
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Run an action once the transaction is on disk, still under the write lock."""
@@ -138,14 +144,14 @@ class Database:
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._connect(f"file:{self.path}?mode=rw")
+            connection = self._connect("rw")
             connection.execute("PRAGMA query_only=ON")
             self._local.connection = connection
         return connection
 
-    def _connect(self, uri: str) -> sqlite3.Connection:
+    def _connect(self, mode: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            uri,
+            f"{self.path.absolute().as_uri()}?mode={mode}",  # quoted: a path may hold #, ? and %
             uri=True,
             timeout=_BUSY_TIMEOUT_SECONDS,
             isolation_level=None,
@@ -207,6 +213,15 @@ def durable_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         part.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file that somebody else has written to disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_folder(folder: Path) -> None:

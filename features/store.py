@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -134,14 +134,30 @@ def _online_config(root: Path, url: str | None) -> dict[str, str]:
     if url is None:
         return {"type": "sqlite", "path": str(root / "feast_online.db")}
     parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss") or parts.hostname is None:
-        msg = f"the online store is a URL like redis://host:6379/0, got {url!r}"
+    try:
+        port = parts.port or 6379
+    except ValueError:
+        port = 0
+    named = [unquote(part) for part in (parts.username, parts.password) if part]
+    if (
+        parts.scheme not in ("redis", "rediss")
+        or parts.hostname is None
+        or not port
+        or any("," in part for part in named)  # Feast parts its options by commas
+    ):
+        # Without the URL itself, which may hold a password.
+        msg = (
+            "the online store is a URL like redis://host:6379/0, without commas; got one of "
+            f"scheme {parts.scheme!r} and host {parts.hostname!r}"
+        )
         raise InvalidInput(msg, hint="set HEADWATER_ONLINE_STORE_URL")
-    options = [f"{parts.hostname}:{parts.port or 6379}"]
+    options = [f"{parts.hostname}:{port}"]
     if parts.path.strip("/"):
         options.append(f"db={parts.path.strip('/')}")
+    if parts.username:
+        options.append(f"username={unquote(parts.username)}")
     if parts.password:
-        options.append(f"password={parts.password}")
+        options.append(f"password={unquote(parts.password)}")
     if parts.scheme == "rediss":
         options.append("ssl=true")
     return {"type": "redis", "connection_string": ",".join(options)}

@@ -124,7 +124,7 @@ class Tables:
 
 
 def finish(tables: Tables, block: QueryBlock, slots: Slots, family_scores: Float32s) -> Float32s:
-    """Compute the ranker's features: post slots [Q, C], scores [Q, C, 3] -> [Q, C, F].
+    """Compute the ranker's features: post slots [Q, C], scores [Q, C, 4] -> [Q, C, F].
 
     Rows of slot -1 are all NaN. One implementation for one query online and many offline. Columns
     are built first-axis-first, [F, Q, C], and turned once at the end.

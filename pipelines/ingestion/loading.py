@@ -166,7 +166,7 @@ def load_posts(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck:
 
 
 def _topics(workspace: Workspace, column: pa.Array | None, good: NDArray[np.bool_]) -> pa.Array:
-    """Turn names, separated by bars or in lists, into lists of topic ids."""
+    """Turn names, separated by bars or in lists, into lists of topic ids, each once."""
     rows = int(good.sum())
     if column is None:
         lists: list[list[int]] = [[] for _ in range(rows)]
@@ -179,6 +179,9 @@ def _topics(workspace: Workspace, column: pa.Array | None, good: NDArray[np.bool
     filled = pc.not_equal(flat, "").fill_null(False)
     topics = column_ids(workspace.ids.intern, Namespace.TOPIC, flat.filter(filled))
     owners = parents.filter(filled).to_numpy(zero_copy_only=False)
+    pairs = np.stack([owners, topics], axis=1)
+    first = np.sort(np.unique(pairs, axis=0, return_index=True)[1])  # a topic counts once a post
+    owners, topics = owners[first], topics[first]
     ends = np.searchsorted(owners, np.arange(rows + 1), side="left").astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(topics))
 

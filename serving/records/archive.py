@@ -276,7 +276,10 @@ def _of_floats(field: pa.Field) -> bool:
 def _open(path: Path, *, read_only: bool) -> Connection:
     if read_only:
         return connect(
-            f"file:{path}?mode=ro", uri=True, timeout=_BUSY_SECONDS, check_same_thread=False
+            f"{path.absolute().as_uri()}?mode=ro",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            check_same_thread=False,
         )
     database = connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
     database.execute("PRAGMA journal_mode=WAL")

@@ -34,11 +34,23 @@ def test_diff_names_each_leaf_that_changes():
         ({"out_of_network": 0.0}, "greater than or equal"),
         ({"speed": 1}, "Extra inputs"),
         ({"weights": {"like": float("nan")}}, "finite"),
+        ({"weights": {}}, "needs a weight that is not 0"),
+        ({"weights": {"like": 0.0}}, "needs a weight that is not 0"),
+        ({"quotas": {"trending": -5}}, "greater than or equal"),
+        ({"filters": {"max_age_hours": -3.0}}, "greater than 0"),
+        ({"cold_start": {"slots": [-1]}}, "greater than or equal"),
+        ({"exploration": {"regret": 0.5}, "cold_start": {"slots": [], "regret": 0.0}}, "0.500 of"),
+        ({"exploration": {"regret": 0.5}, "cold_start": {"slots": [0], "regret": 0}}, "0.500 of"),
+        ({"cold_start": {"slots": [0], "regret": 0.5}}, "0.500 of"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(change, match):
     with pytest.raises(ValidationError, match=match):
         Policy.model_validate({"name": "p", **change})
+
+
+def test_a_scorer_without_weights_needs_none():
+    assert Policy(name="p", scorer="popular", weights={}).weights == {}
 
 
 def test_a_policy_is_frozen():
@@ -57,7 +69,8 @@ def test_source_bits_are_distinct():
 def test_feed_ids_are_read_as_written():
     feed = hash63("feed", 1)
     assert parse_feed_id(feed_id_text(feed)) == feed
-    for wrong in ("", "12", "G" * 16, "f" * 16, feed_id_text(feed).upper() + "0"):
+    odd = ("-000000000000001", "0x0000000000001f", "0_0000000000001f", "0" * 14 + "1\n")
+    for wrong in ("", "12", "G" * 16, "f" * 16, feed_id_text(feed).upper() + "0", *odd):
         with pytest.raises(ValueError, match=r"feed id|invalid literal"):
             parse_feed_id(wrong)
 

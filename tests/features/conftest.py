@@ -12,7 +12,7 @@ from contracts.clock import DAY_US
 from contracts.events import EVENT_SCHEMA, LOG_SCHEMA, UTC_US, EventType
 from contracts.tables import FOLLOWS_SCHEMA, PEOPLE_SCHEMA, POSTS_SCHEMA
 from features.frames import FeatureFrames
-from features.graph import GRAPH_TYPES
+from features.graph import CHANGES
 from features.workspace import Workspace
 
 # Timings on shared cores say nothing about correctness.
@@ -21,7 +21,7 @@ settings.load_profile("features")
 
 T0 = 1_700_000_000_000_000
 ON_POSTS = [t for t in EventType if t <= EventType.REPORT]
-MIXED = [*ON_POSTS, *ON_POSTS, *GRAPH_TYPES, EventType.CLICK, EventType.LIKE, EventType.LIKE]
+MIXED = [*ON_POSTS, *ON_POSTS, *CHANGES, EventType.CLICK, EventType.LIKE, EventType.LIKE]
 LANGUAGES = ("en", "de-AT", None)
 
 MakeWorld = Callable[..., FeatureFrames]
@@ -103,7 +103,7 @@ def random_world(
     rows = []
     for at in times:
         kind = EventType(rng.choice(MIXED))
-        on_graph = kind in GRAPH_TYPES
+        on_graph = kind in CHANGES
         late = int(rng.integers(0, 2 * DAY_US)) if rng.random() < 0.15 else 0
         one, two = rng.choice(person, 2)
         made = [p for p, moment in zip(post, created, strict=True) if moment < at]

@@ -61,6 +61,15 @@ def test_append_acknowledges_and_skips_known_ids(workspace: Workspace):
     assert workspace.log.last_seq == 3
 
 
+def test_bulk_loads_of_one_transaction_know_each_other(workspace: Workspace):
+    with workspace.atomic():
+        assert workspace.log.append_bulk(make_events([1, 2])) == (2, 0, 2)
+        assert workspace.log.append_bulk(make_events([2, 3])) == (1, 1, 3)
+        assert workspace.log.append(make_events([3, 4])) == (1, 1, 4)
+    assert ids_of(workspace.log.tail(0)) == [1, 2, 3, 4]
+    assert workspace.log.append_bulk(make_events([1, 2, 3, 4])) == (0, 4, 4)
+
+
 def test_ids_stay_known_across_outbox_segments_and_reopening(tmp_path: Path):
     with Workspace.open(tmp_path) as first:
         first.log.append(make_events([1, 2]))

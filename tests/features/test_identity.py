@@ -60,8 +60,8 @@ def test_another_opening_finds_new_ids_and_keeps_them(tmp_path: Path):
 
 def test_interning_inside_a_transaction_is_refused(workspace: Workspace):
     with (
-        workspace.log._database.write(),
         pytest.raises(RuntimeError, match="before the transaction"),
+        workspace.log._database.write(),
     ):
         workspace.ids.intern(Namespace.POST, ["p"])
     assert workspace.ids.lookup(Namespace.POST, ["p"]).tolist() == [UNKNOWN_ID]

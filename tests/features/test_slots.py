@@ -69,7 +69,7 @@ def test_recent_posts_are_the_newest_first(
         slots = np.arange(start, min(start + size, len(posts)))
         recent.add(slots, authors[slots], created)
     gone = np.array(sorted(r for r in removed if r < len(posts)), np.int64)
-    recent.remove(gone, authors[gone])
+    recent.remove(gone, authors, created, np.isin(np.arange(len(posts)), gone))
     kept = [s for s in range(len(posts)) if s not in removed]
     newest = sorted(kept, key=lambda s: (-created[s], -s))
     assert recent.newest.tolist() == newest
@@ -88,6 +88,19 @@ def test_recent_posts_are_bounded() -> None:
     recent.add(np.array([n]), np.zeros(1, np.int32), np.arange(n + 1))
     assert recent.newest[0] == of_author(recent, 0)[0] == n
     assert len(of_author(recent, 0)) == PER_AUTHOR
+
+
+def test_older_posts_take_the_places_of_those_removed() -> None:
+    n = NEWEST + 60
+    recent, authors, created = RecentPosts(), np.zeros(n, np.int32), np.arange(n)
+    recent.add(np.arange(n), authors, created)
+    gone = np.arange(n - 55, n)
+    recent.remove(gone, authors, created, created >= n - 55)
+    assert recent.newest.tolist() == list(range(n - 56, n - 56 - NEWEST, -1))
+    assert of_author(recent, 0) == list(range(n - 56, n - 56 - PER_AUTHOR, -1))
+    rest = np.arange(7, n - 55)
+    recent.remove(rest, authors, created, created >= 7)
+    assert recent.newest.tolist() == of_author(recent, 0) == list(range(6, -1, -1))
 
 
 @pytest.mark.parametrize("first", [0, 2**60])

@@ -23,7 +23,7 @@ from features.frames import FeatureFrames
 from features.materialize import Materialized, materialize, read_snapshots, snapshot_path
 from features.offline import asof_join
 from features.parity import Parity, compared, draw_labels, historical_parity, online_parity
-from features.store import FeastStore
+from features.store import FeastStore, _online_config
 from features.views import POST_VIEW, VIEWS, View
 from features.workspace import Workspace
 
@@ -162,8 +162,15 @@ def test_a_store_needs_snapshots(tmp_path: Path) -> None:
 
 def test_a_wrong_url_is_named(workspace: Workspace, done: Materialized) -> None:
     assert done.rows
-    with pytest.raises(InvalidInput, match="got 'http://x'"):
-        FeastStore(workspace.home, online_url="http://x")
+    for url in ("http://u:hidden@x", "redis://u:hidden@x:port", "redis://u:hidden%2Cssl@x"):
+        with pytest.raises(InvalidInput, match="a URL like redis://host:6379/0") as refused:
+            FeastStore(workspace.home, online_url=url)
+        assert "hidden" not in str(refused.value)
+
+
+def test_a_url_is_read_whole(tmp_path: Path) -> None:
+    options = _online_config(tmp_path, "rediss://us%40er:p%3Ass@host:6380/2")["connection_string"]
+    assert options == "host:6380,db=2,username=us@er,password=p:ss,ssl=true"
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,6 +53,32 @@ def test_a_write_that_fails_leaves_nothing(workspace: Workspace):
         workspace.write(make_event(1, 99), posts=make_post(5))
     assert workspace.catalog.posts().num_rows == 0
     assert workspace.write(make_event(1, EventType.POST_CREATED, post_id=5)).last_seq == 1
+
+
+def test_a_part_that_failed_is_not_forgotten(workspace: Workspace):
+    def load() -> None:
+        with workspace.atomic():
+            workspace.write(None, posts=make_post(5))
+            with suppress(InvalidInput):
+                workspace.write(make_event(1, 99), posts=make_post(6))
+
+    with pytest.raises(Conflict, match="nothing of it was written"):
+        load()
+    assert workspace.catalog.posts().num_rows == 0
+    workspace.write(None, posts=make_post(7))
+    assert workspace.catalog.posts()["post_id"].to_pylist() == [7]
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41", "a b"])
+def test_the_data_lie_in_the_home_whatever_its_name(tmp_path: Path, name: str):
+    for home in (tmp_path / name, tmp_path / f"{name}2"):
+        with Workspace.open(home) as workspace:
+            workspace.write(None, posts=make_post(len(home.name)))
+            (post,) = workspace.catalog.posts()["post_id"].to_pylist()
+            assert post == len(home.name)
+        with Workspace.open(home, read_only=True) as reader:
+            assert reader.catalog.posts().num_rows == 1
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}2"}
 
 
 def test_graph_changes_go_with_their_events(workspace: Workspace):

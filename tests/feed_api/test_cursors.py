@@ -81,5 +81,5 @@ def test_the_secret_is_made_once_and_kept_to_its_owner(tmp_path: Path):
     assert cursor_secret(settings) == secret
     assert (tmp_path / "cursor.key").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["cursor.key"]
-    given_one = Settings(home=tmp_path, cursor_secret=SecretStr("given"))
-    assert cursor_secret(given_one) == b"given"
+    given_one = Settings(home=tmp_path, cursor_secret=SecretStr("given by somebody"))
+    assert cursor_secret(given_one) == b"given by somebody"

@@ -64,7 +64,9 @@ def test_golden_people_are_cold_regular_and_heavy_and_one_is_a_stranger(home: Pa
     viewers = [query.viewer_id for query in queries]
     assert len(set(viewers)) == len(viewers) == 25
     assert UNKNOWN_ID in viewers
-    events = sorted(cache.history_version(viewer) for viewer in viewers if viewer >= 0)
+    events = sorted(
+        cache.histories.version(cache.viewer_slot(viewer)) for viewer in viewers if viewer >= 0
+    )
     everyone = np.sort(cache.histories.versions[: len(cache.people)])
     assert events[:8] == everyone[:8].tolist()
     assert events[-8:] == everyone[-8:].tolist()

@@ -1,4 +1,4 @@
-"""`headwater reproduce`: a small set from files to table, and what it says of files it cannot read."""
+"""`headwater reproduce`: a small set from files to table, and what it says of broken ones."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_what_cannot_be_run_is_said_before_anything_runs(tmp_path: Path) -> None
         reproduce("nonsense", tmp_path)
     with pytest.raises(NotFound, match="holds none of"):
         reproduce("all", tmp_path)
-    with pytest.raises(NotFound, match="lacks train_set.txt"):
+    with pytest.raises(NotFound, match=r"lacks train_set\.txt"):
         reproduce("ciao", tmp_path)
 
 

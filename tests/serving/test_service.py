@@ -174,7 +174,7 @@ def test_a_like_is_in_the_history_within_a_second(workspace, service):
     assert service.wait_applied(done.last_seq, 1.0)
     assert monotonic() - started < 1.0
     runtime = service._lineup.champion.runtime
-    history = runtime.cache.history(viewer)
+    history = runtime.cache.histories.get(np.array([runtime.cache.viewer_slot(viewer)]))
     assert runtime.cache.posts.post_id[history.post_slots[0, -1]] == post
     assert post not in ids(service.open(query(viewer, feed_id=2, limit=100)))
 
