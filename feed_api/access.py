@@ -3,15 +3,16 @@
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
+import orjson
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
 from contracts.errors import Forbidden, PipelineError
-from feed_api.idempotency import RequestName
+from feed_api.idempotency import REPLAYED, RequestName
 from feed_api.keys import Caller, Scope
 from feed_api.problems import UnsupportedMediaType
-from feed_api.state import api_state
+from feed_api.state import api_state, write_headers
 
 REQUIRED_SCOPE: Final[Mapping[str, Scope]] = {
     "read_feed": Scope.FEED_READ,
@@ -53,8 +54,12 @@ class PlatformRoute(APIRoute):
             if key is None or request.method != "POST":
                 return await inner(request)
             name = RequestName(caller.key_id, operation, key)
-            body = await request.body()
-            return await api_state(request).answers.answer_once(name, body, lambda: inner(request))
+            body, api = await request.body(), api_state(request)
+            response = await api.answers.answer_once(name, body, lambda: inner(request))
+            if REPLAYED in response.headers and (seq := orjson.loads(response.body).get("seq")):
+                wait = request.query_params.get("wait")
+                response.headers.update(await write_headers(api, seq, wait))
+            return response
 
         return handle
 

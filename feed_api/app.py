@@ -8,7 +8,6 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from structlog.typing import FilteringBoundLogger
 
@@ -105,5 +104,5 @@ async def _keep_fresh(state: ApiState) -> None:
         await asyncio.sleep(REFRESH_SECONDS)
         try:
             await state.keys.refresh()
-        except (SQLAlchemyError, HeadwaterError) as error:
+        except HeadwaterError as error:
             state.logger.error("keys_unreadable", exc_info=error)

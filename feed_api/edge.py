@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
@@ -41,6 +41,8 @@ class Edge:
                 await exchange.refuse(TooLarge(f"the body is over {MAX_BODY_BYTES} bytes"))
             else:
                 await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
         except Exception as error:
             exchange.failure = error
             if exchange.status is not None:

@@ -149,6 +149,8 @@ class Forward:
         answers = await asyncio.gather(*asked)
         everyone = all(answer is not None and answer.status == 200 for answer in answers)
         body = orjson.loads(own.body)
+        if "checks" not in body:
+            return own
         body["checks"]["workers"] = everyone
         body["ready"] = body["ready"] and everyone
         return _with_body(own, 200 if body["ready"] else 503, orjson.dumps(body))
@@ -210,11 +212,22 @@ class PrivateDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; `/applied?SEQ` is for the other workers alone."""
-        if scope["type"] == "http" and scope["path"] == APPLIED_PATH:
+        if _asks_applied(scope):
             known = await applied(self._feeds, int(scope["query_string"]))
             await give(Answer(200 if known else 503, [(b"content-length", b"0")], b""), send)
         else:
             await self._app(scope, receive, send)
+
+
+def _asks_applied(scope: Scope) -> bool:
+    """Tell the question of another worker from a request that the public door has passed on.
+
+    The door passes on no GET of this path.
+    """
+    if scope["type"] != "http" or (scope["method"], scope["path"]) != ("GET", APPLIED_PATH):
+        return False
+    seq: bytes = scope["query_string"]
+    return seq.isdigit()
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

@@ -1,6 +1,7 @@
 """Is it alive, is it ready, how is it doing: for probes and scrapers, without a key."""
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -8,9 +9,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from contracts.errors import HeadwaterError
 from contracts.funnel import HEALTH_KEY
 from feed_api.keys import STALE_SECONDS
-from feed_api.problems import Overloaded
 from feed_api.state import ApiState, api_state
 
 READY_SECONDS: Final = 2.0
@@ -48,7 +49,7 @@ async def readiness(request: Request) -> Response:
         feeds = await asyncio.wait_for(api.write_lane.run(_look, api), READY_SECONDS)
         checks["event_log"] = True
         checks["feeds"] = feeds.get("ready", True) is True
-    except (TimeoutError, Overloaded):
+    except (TimeoutError, HeadwaterError, sqlite3.Error, OSError):
         checks["event_log"] = False
     ready = all(checks.values())
     body = {"ready": ready, "checks": checks, "feeds": dict(feeds)}

@@ -21,6 +21,8 @@ from feed_api.lanes import Lane
 from feed_api.problems import KeyReused, RequestInFlight
 
 KEEP_US: Final = 24 * HOUR_US
+REPLAYED: Final = "Idempotency-Replayed"
+"""Header of an answer that was given before."""
 _PURGE_SECONDS: Final = 600.0
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -108,5 +110,5 @@ def _replay(stored: Row[Any, Any, Any], body: bytes) -> Response:
         stored.body,
         status_code=stored.status,
         media_type="application/json",
-        headers={"Idempotency-Replayed": "true"},
+        headers={REPLAYED: "true"},
     )

@@ -40,6 +40,8 @@ REFRESH_SECONDS: Final = 2.0
 STALE_SECONDS: Final = 4.5
 """A table of keys older than this lets nobody in: a revocation holds within 5 s or nothing does."""
 _MISS_SECONDS: Final = 0.25
+_UNREADABLE: Final = "API keys can not be read"
+_AGAIN: Final = "try again in a second"
 
 _TOKEN: Final = re.compile(r"hw_([0-9a-f]{16})_([0-9A-Za-z_-]{43})")
 _NAME: Final = re.compile(r"[\w .:@/-]{1,64}")
@@ -143,7 +145,7 @@ class KeyRing:
         self._engine = engine
         self._lane = lane
         self._known: Mapping[str, _Known] = {}
-        self._read_at = float("-inf")
+        self._read_at = self._failed_at = float("-inf")
         self._refreshing = asyncio.Lock()
 
     @property
@@ -159,29 +161,30 @@ class KeyRing:
             msg = "the request has no API key" if not authorization else "this is no API key"
             raise Unauthorized(msg, hint="send `Authorization: Bearer hw_...`")
         if self.age_seconds > STALE_SECONDS:
-            await self._insist(STALE_SECONDS)
+            await self.refresh(STALE_SECONDS)
         key_id, secret = match.groups()
         if key_id not in self._known and self.age_seconds > _MISS_SECONDS:
-            await self._insist(_MISS_SECONDS)  # it may have been made a moment ago
+            await self.refresh(_MISS_SECONDS)  # it may have been made a moment ago
         known = self._known.get(key_id)
         if known is None or not hmac.compare_digest(known.secret_hash, _hash(secret)):
             raise Unauthorized("the API key is not known or was revoked")
         return known.caller
 
     async def refresh(self, older_than_seconds: float = 0.0) -> None:
-        """Read the table again, once for all who ask at the same time."""
+        """Read the table again, once for all who ask at the same time; they fail together too."""
+        asked = monotonic()
         async with self._refreshing:
             if self.age_seconds < older_than_seconds:
                 return
+            if self._failed_at > asked:
+                raise Unavailable(_UNREADABLE, hint=_AGAIN)
             started = monotonic()
-            self._known = await self._lane.run(_read_keys, self._engine)
+            try:
+                self._known = await self._lane.run(_read_keys, self._engine)
+            except SQLAlchemyError as error:
+                self._failed_at = monotonic()
+                raise Unavailable(_UNREADABLE, hint=_AGAIN) from error
             self._read_at = started
-
-    async def _insist(self, older_than_seconds: float) -> None:
-        try:
-            await self.refresh(older_than_seconds)
-        except SQLAlchemyError as error:
-            raise Unavailable("API keys can not be read", hint="try again in a second") from error
 
 
 def _read_keys(engine: Engine) -> dict[str, _Known]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 from fastapi.exceptions import RequestValidationError
@@ -91,6 +92,11 @@ def problem_body(error: HeadwaterError, request_id: str, instance: str) -> dict[
     }
 
 
+def path_of(request: Request) -> str:
+    """Give the path that was asked, quoted; never by way of the Host header, which may be wrong."""
+    return quote(request.scope["path"])
+
+
 def problem_response(
     error: HeadwaterError,
     request: Request,
@@ -99,7 +105,7 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Answer a request with an error."""
-    body = problem_body(error, request.state.request_id, request.url.path)
+    body = problem_body(error, request.state.request_id, path_of(request))
     body["errors"] = list(errors)
     return Response(
         orjson.dumps(body),

@@ -1,6 +1,7 @@
 """What one app holds while it runs, and how a request gets at it."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -43,6 +44,14 @@ def api_state(request: Request) -> ApiState:
     """Give the parts of the app that a request came to."""
     state: ApiState = request.app.state.api
     return state
+
+
+async def write_headers(api: ApiState, seq: int, wait: str | None) -> Mapping[str, str]:
+    """Say how far the log has come; and, where asked, whether feeds know of it yet."""
+    if wait != "applied":
+        return {"Headwater-Seq": str(seq)}
+    known = await applied(api.feeds, seq)
+    return {"Headwater-Seq": str(seq), "Headwater-Applied": str(known).lower()}
 
 
 async def applied(feeds: Feeds, seq: int) -> bool:

@@ -1,7 +1,7 @@
 """Routes of the platform API: they translate between HTTP and the services, and decide nothing."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from hashlib import blake2b
 from secrets import token_bytes
 from typing import Annotated, Final
@@ -14,7 +14,8 @@ from feed_api.access import PlatformRoute
 from feed_api.platform import entities, events, schemas, service
 from feed_api.platform.entities import Written
 from feed_api.platform.schemas import PersonIn, PostIn, WaitParams
-from feed_api.state import ApiState, api_state, applied
+from feed_api.problems import path_of
+from feed_api.state import api_state, write_headers
 
 _PRIVATE: Final = {"Cache-Control": "private, no-store"}
 
@@ -24,6 +25,7 @@ Id = Annotated[
     schemas.ExternalId, Path(description="External id; one with a `/` in it can not be named.")
 ]
 Wait = Annotated[WaitParams, Query()]
+Nothing = Annotated[schemas.NoParams, Query()]
 Block = Annotated[schemas.BlockParams, Query()]
 
 
@@ -40,14 +42,14 @@ async def read_feed(request: Request, params: Annotated[schemas.FeedParams, Quer
     headers = dict(_PRIVATE)
     if answer.next_cursor is not None:
         query = {"viewer": params.viewer, "limit": params.limit, "cursor": answer.next_cursor}
-        headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
+        headers["Link"] = f'<{path_of(request)}?{urlencode(query)}>; rel="next"'
     return Response(answer.body, media_type="application/json", headers=headers)
 
 
 @router.get(
     "/feed/{feed_id}/why/{post_id}", operation_id="explain_post", response_model=schemas.WhyOut
 )
-async def explain_post(request: Request, feed_id: str, post_id: Id) -> Response:
+async def explain_post(request: Request, feed_id: str, post_id: Id, _: Nothing) -> Response:
     """Explain why a post stands where it stands in a feed, or why it is not there."""
     api = api_state(request)
     body = await api.feed_lane.run(service.explain_post, api, feed_id, post_id)
@@ -72,7 +74,7 @@ async def preview_control(
 
 
 @router.post("/rank", operation_id="rank_posts", response_model=schemas.RankOut)
-async def rank_posts(request: Request, wanted: schemas.RankIn) -> Response:
+async def rank_posts(request: Request, wanted: schemas.RankIn, _: Nothing) -> Response:
     """Order the caller's own candidates for a viewer; removed and unknown posts are listed."""
     api = api_state(request)
     body = await api.feed_lane.run(service.rank_posts, api, wanted, api.clock.now_us())
@@ -80,7 +82,7 @@ async def rank_posts(request: Request, wanted: schemas.RankIn) -> Response:
 
 
 @router.get("/funnel", operation_id="read_funnel", response_model=FunnelReport)
-async def read_funnel(request: Request) -> Response:
+async def read_funnel(request: Request, _: Nothing) -> Response:
     """Say what became of candidates over the last feeds: sources, filters, levels, times, recall.
 
     `since_start` counts from the start of the process; all else is of the last 2,000 feeds.
@@ -103,7 +105,7 @@ async def post_events(request: Request, batch: schemas.EventBatch, wait: Wait) -
     now_us = api.clock.now_us()
     added = await api.write_lane.run(events.add_events, api, batch.events, name, now_us)
     api.metrics.events(added.accepted, added.duplicates, len(added.rejected))
-    headers = await _write_headers(api, added.seq, wait)
+    headers = await write_headers(api, added.seq, wait.wait)
     body = added.model_dump_json()
     return Response(body, status_code=202, media_type="application/json", headers=headers)
 
@@ -162,16 +164,8 @@ async def _write(
     """Run a write in its lane and answer without a body."""
     api = api_state(request)
     written = await api.write_lane.run(work, api, *arguments, api.clock.now_us())
-    headers = await _write_headers(api, written.seq, wait)
+    headers = await write_headers(api, written.seq, wait.wait)
     return Response(status_code=201 if written.created else 204, headers=headers)
-
-
-async def _write_headers(api: ApiState, seq: int, wait: WaitParams) -> Mapping[str, str]:
-    """Say how far the log has come; and, where asked, whether feeds know of it yet."""
-    if wait.wait != "applied":
-        return {"Headwater-Seq": str(seq)}
-    known = await applied(api.feeds, seq)
-    return {"Headwater-Seq": str(seq), "Headwater-Applied": str(known).lower()}
 
 
 async def _request_name(request: Request) -> bytes:

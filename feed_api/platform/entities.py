@@ -27,12 +27,12 @@ class Written(NamedTuple):
 
 def put_post(api: ApiState, external: str, wanted: PostIn, now_us: int) -> Written:
     """Make a post what it should be; one that is so already stays untouched."""
-    given_us = _given_us(wanted.created, now_us)
     (post_id,) = queries.interned(api.workspace, Namespace.POST, [external])
     author = [] if wanted.author is None else [wanted.author]
     topics = queries.interned(api.workspace, Namespace.TOPIC, wanted.topics)
     before = queries.stored_post(api.workspace, post_id)
     kept_us = now_us if before is None else before.created_us
+    given_us = _given_us(wanted.created, kept_us, now_us)
     post = StoredPost(
         author_id=next(iter(queries.interned(api.workspace, Namespace.PERSON, author)), None),
         text=wanted.text,
@@ -66,10 +66,10 @@ def delete_post(api: ApiState, external: str, now_us: int) -> Written:
 
 def put_person(api: ApiState, external: str, wanted: PersonIn, now_us: int) -> Written:
     """Make what is said about a person what it should be."""
-    given_us = _given_us(wanted.created, now_us)
     (person_id,) = queries.interned(api.workspace, Namespace.PERSON, [external])
     before = queries.stored_person(api.workspace, person_id)
     kept_us = None if before is None else before.created_us
+    given_us = _given_us(wanted.created, kept_us, now_us)
     attributes = _text_of(wanted.attributes)
     person = StoredPerson(
         created_us=kept_us if given_us is None else given_us,
@@ -131,11 +131,15 @@ def _text_of(attributes: Mapping[str, object]) -> str:
         raise InvalidInput(f"attributes: {error}") from error
 
 
-def _given_us(created: Moment | None, now_us: int) -> int | None:
-    """Read the time that was given; InvalidInput for one that is still to come."""
+def _given_us(created: Moment | None, kept_us: int | None, now_us: int) -> int | None:
+    """Read the time that was given; InvalidInput for one that is still to come.
+
+    One that a fast clock puts a little ahead counts as now; said again, it changes nothing.
+    """
     if created is None:
         return None
     created_us = to_us(created)
     if not 0 <= created_us <= now_us + MAX_AHEAD_US:
         raise InvalidInput("created: between 1970 and 5 minutes from now")
-    return min(created_us, now_us)
+    said_before = kept_us is not None and now_us - MAX_AHEAD_US <= kept_us <= created_us
+    return kept_us if created_us > now_us and said_before else min(created_us, now_us)

@@ -153,15 +153,21 @@ def _event_ids(taken: Sequence[_Taken], request_name: bytes) -> list[int]:
 
 
 def _fresh_graph_events(api: ApiState, events: Sequence[EventRow]) -> list[EventRow]:
-    """Keep follows and blocks that the log does not hold: a late retry must not redo an undone one.
+    """Keep follows and blocks that the log will take, in their order.
 
-    All writes go through one lane, so nothing comes between this look and the write.
+    The log takes the first row of an id, of whatever type, and none whose id it holds: a late
+    retry must not redo what was undone. All writes go through one lane, so nothing comes between
+    this look and the write.
     """
-    rows = {e.event_id: e for e in reversed(events) if e.type in EDGE_OF}
+    first: dict[int, EventRow] = {}
+    for event in events:
+        first.setdefault(event.event_id, event)
+    rows = [event for event in first.values() if event.type in EDGE_OF]
     if not rows:
         return []
-    held = api.workspace.log.contains(np.array(list(rows), dtype=np.int64)).tolist()
-    return [event for event, known in zip(rows.values(), held, strict=True) if not known][::-1]
+    ids = np.array([event.event_id for event in rows], dtype=np.int64)
+    held = api.workspace.log.contains(ids).tolist()
+    return [event for event, known in zip(rows, held, strict=True) if not known]
 
 
 def _graph_changes(events: Sequence[EventRow]) -> EntityChanges:

@@ -1,5 +1,6 @@
 """What the platform API takes and gives, as JSON; unknown fields are refused everywhere."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
@@ -39,9 +40,12 @@ Topic = Annotated[
 ]
 
 
+_RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+
+
 def _only_text(value: object) -> object:
-    """Refuse numbers: whether they count seconds or milliseconds can not be seen."""
-    if isinstance(value, datetime | str):
+    """Refuse numbers, as text too: whether they count seconds or milliseconds can not be seen."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC_3339.match(value)):
         return value
     raise ValueError("a time is RFC 3339 text with a zone, like 2026-11-24T10:00:00Z")
 
@@ -61,6 +65,10 @@ class FeedParams(_Part):
     cursor: str | None = Field(
         default=None, max_length=200, description="`next` of the page before; absent: a new feed."
     )
+
+
+class NoParams(_Part):
+    """None are known: one that is given is refused."""
 
 
 class WaitParams(_Part):

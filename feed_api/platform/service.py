@@ -2,13 +2,14 @@
 
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 
-from contracts.errors import PipelineError, Unavailable
+from contracts.errors import NotFound, PipelineError, Unavailable
 from contracts.events import EVENT_TYPE_BY_WORD
 from contracts.feed import FeedItem, FeedPage
 from contracts.funnel import HEALTH_KEY, FunnelReport
@@ -107,7 +108,8 @@ def preview_control(api: ApiState, person: str, params: PreviewParams) -> bytes:
     """Order a viewer's last feed as if they had this wish; NotFound for anything unknown."""
     viewer_id = known_id(api.workspace, Namespace.PERSON, person)
     post_id = known_id(api.workspace, Namespace.POST, params.post)
-    found = api.feeds.preview(viewer_id, EVENT_TYPE_BY_WORD[params.type], post_id)
+    with _one_not_found():
+        found = api.feeds.preview(viewer_id, EVENT_TYPE_BY_WORD[params.type], post_id)
     before = {post: place for place, post in enumerate(found.served[:_PREVIEWED])}
     after = {post: place for place, post in enumerate(found.otherwise[:_PREVIEWED])}
     shown = list(dict.fromkeys([*after, *before]))
@@ -130,7 +132,18 @@ def explain_post(api: ApiState, feed_text: str, post: str) -> bytes:
     except ValueError as error:
         raise nothing_here() from error
     post_id = known_id(api.workspace, Namespace.POST, post)
-    return _to_json(why_of(api.workspace, api.feeds.explain(feed_id, None, post_id)).body)
+    with _one_not_found():
+        explanation = api.feeds.explain(feed_id, None, post_id)
+    return _to_json(why_of(api.workspace, explanation).body)
+
+
+@contextmanager
+def _one_not_found() -> Iterator[None]:
+    """Let nobody read from the words of a NotFound what there is and what there is not."""
+    try:
+        yield
+    except NotFound as error:
+        raise nothing_here() from error
 
 
 def _feed_body(api: ApiState, page: FeedPage, cursor: str | None) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from contracts.feed import Explanation
 from contracts.ids import Namespace, feed_id_text
@@ -51,7 +52,9 @@ def why_of(workspace: Workspace, explanation: Explanation) -> Why:
 
 
 def _labels(workspace: Workspace, names: Mapping[int, str]) -> dict[int, str]:
+    """Call each post by the start of its text; one that was deleted by its id alone."""
     rows = workspace.catalog.posts_by_id(np.array(list(names), dtype=np.int64))
+    rows = rows.filter(pc.invert(rows.column("deleted")))
     ids, texts = rows.column("post_id").to_pylist(), rows.column("text").to_pylist()
     titles = {post: " ".join(text.split()) for post, text in zip(ids, texts, strict=True)}
     return {post: _label(titles.get(post, ""), name) for post, name in names.items()}

@@ -14,9 +14,9 @@ probabilities = arrays(
     st.tuples(st.integers(1, 30), st.just(len(ACTIONS))),
     elements=st.floats(0, 1, width=32),
 )
-weights = st.dictionaries(
-    st.sampled_from(list(Action)), st.floats(-300, 10), min_size=1
-).filter(lambda weighed: any(weighed.values()))
+weights = st.dictionaries(st.sampled_from(list(Action)), st.floats(-300, 10), min_size=1).filter(
+    lambda weighed: any(weighed.values())
+)
 
 
 @given(probabilities, weights, st.floats(0.01, 10), st.floats(0, 1))

@@ -11,6 +11,7 @@ import pytest
 from contracts.clock import DAY_US, HOUR_US
 from contracts.events import EVENT_SCHEMA, UTC_US, EventType
 from contracts.tables import POSTS_SCHEMA
+from features import checkpoint
 from features.caches import FeatureCache
 from features.event_arrays import EventArrays
 from features.frames import FeatureFrames, event_arrays, replay, without_erased
@@ -191,8 +192,6 @@ def test_a_reader_goes_on_with_the_checkpoint_that_came_meanwhile(
         )
         shutil.copytree(folder, old)
         (old / "seen.parquet").unlink()
-        from features import checkpoint
-
         read = checkpoint._read
 
         def replaced(*args: object) -> object:

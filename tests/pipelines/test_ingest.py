@@ -28,7 +28,7 @@ PEOPLE = [
     {"person_id": "bob", "created": "2024-01-02T03:04:05Z"},
 ]
 POSTS = [
-    {"post_id": "p1", "text": 'Tea, "hot"', "topics": "tea|rain|tea | tea", "created": "2024-02-01"},
+    {"post_id": "p1", "text": 'Tea, "hot"', "topics": "tea|rain| tea", "created": "2024-02-01"},
     {"post_id": "p2", "author_id": "cy", "text": "two\nlines", "created": "2024-02-02"},
 ]
 FOLLOWS = [{"follower_id": "ann", "followee_id": "bob", "since": "2024-01-03"}]
