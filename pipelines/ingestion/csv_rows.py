@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from itertools import chain
@@ -20,7 +21,7 @@ _HEAD_BYTES: Final = 65_536
 _BATCH_ROWS: Final = 200_000
 _BLOCK_BYTES: Final = 12_000_000
 _NOT_TEXT: Final = re.compile(r"[\ud800-\udfff]")
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 
 
 class CsvRows:
@@ -40,10 +41,12 @@ class CsvRows:
         text = head.decode("utf-8-sig", "surrogateescape").lstrip("\r\n")
         first = text.splitlines()[0] if text.strip() else ""
         self._delimiter = max(_DELIMITERS, key=first.count)
+        if _NOT_TEXT.search(first):
+            msg = f"the header of {path.name} is not UTF-8 text"
+            raise InvalidInput(msg, hint="save the file as UTF-8")
         names = next(csv.reader([first], delimiter=self._delimiter), [])
         self.columns = [name.strip() for name in names]
         _check_names(path, self.columns)
-        self._last = ""
 
     def batches(self) -> Iterator[RowBatch]:
         with self._path.open("rb") as file:
@@ -62,7 +65,7 @@ class CsvRows:
 
     def _skip_header(self, file: BinaryIO) -> int:
         for line, raw in enumerate(file, 1):
-            if raw.removeprefix(_BOM).strip():
+            if raw.removeprefix(BOM).strip():
                 self._done += len(raw)
                 return line + 1
         return 1
@@ -90,25 +93,24 @@ class CsvRows:
 
     def _careful(self, raw_lines: Iterable[bytes], first_line: int) -> Iterator[RowBatch]:
         """Read line by line, each broken row apart."""
-        reader = csv.reader(self._decoded(raw_lines), delimiter=self._delimiter, strict=True)
+        lines = _Lines(self._decoded(raw_lines), first_line)
+        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
         rows: list[list[str]] = []
         numbers: list[int] = []
         broken: list[Broken] = []
         while True:
-            line = first_line + reader.line_num
+            line = lines.begin_row()
             try:
                 row = next(reader, None)
+                if row is None:
+                    break
+                reason = self._fault(row, lines.taken)
             except csv.Error as error:
-                broken.append(Broken(line, _explain(error, line), self._last.rstrip("\r\n")))
-                continue
-            if row is None:
-                break
-            text = self._delimiter.join(row)
-            if row and len(row) != len(self.columns):
-                reason = f"{len(row)} columns, the header has {len(self.columns)}"
-                broken.append(Broken(line, reason, _readable(text)))
-            elif _NOT_TEXT.search(text):
-                broken.append(Broken(line, "not UTF-8 text", _readable(text)))
+                row, reason = [], _explain(error, line)
+            if reason is not None:
+                # Of a row over several lines the first is at fault: its quote took in the others.
+                lines.give_back()
+                broken.append(Broken(line, reason, _readable(lines.taken[0].rstrip("\r\n"))))
             elif row:
                 rows.append(row)
                 numbers.append(line)
@@ -117,12 +119,18 @@ class CsvRows:
                 rows, numbers, broken = [], [], []
         yield self._batch(rows, numbers, broken)
 
+    def _fault(self, row: list[str], lines: list[str]) -> str | None:
+        """Say what is wrong with a row that was read from lines; a blank one is none."""
+        if row and len(row) != len(self.columns):
+            over = f" over {len(lines)} lines" if len(lines) > 1 else ""
+            return f"{len(row)} columns{over}, the header has {len(self.columns)}"
+        return "not UTF-8 text" if _NOT_TEXT.search("".join(lines)) else None
+
     def _decoded(self, raw_lines: Iterable[bytes]) -> Iterator[str]:
         """Decode lines and count their bytes; bytes that are not UTF-8 become surrogates."""
         for raw in raw_lines:
             self._done += len(raw)
-            self._last = raw.decode(errors="surrogateescape")
-            yield self._last
+            yield raw.decode(errors="surrogateescape")
 
     def _batch(self, rows: list[list[str]], lines: list[int], broken: list[Broken]) -> RowBatch:
         values = zip(*rows, strict=True) if rows else [()] * len(self.columns)
@@ -134,6 +142,36 @@ class CsvRows:
 
     def _share(self) -> float:
         return min(self._done / self._size, 1.0)
+
+
+class _Lines:
+    """Lines for a reader, numbered; what a broken row has taken in can be given back."""
+
+    def __init__(self, source: Iterator[str], first_line: int) -> None:
+        self._source = source
+        self._back: deque[str] = deque()
+        self._next_row = first_line
+        self.taken: list[str] = []
+        """Lines of the row that is being read."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._back.popleft() if self._back else next(self._source)
+        self.taken.append(line)
+        return line
+
+    def begin_row(self) -> int:
+        """Forget the lines of the row before, and give the number of the next line."""
+        self._next_row += len(self.taken)
+        self.taken = []
+        return self._next_row
+
+    def give_back(self) -> None:
+        """Keep the first line of the row; the others come again."""
+        self._back.extendleft(reversed(self.taken[1:]))
+        del self.taken[1:]
 
 
 def _whole_lines(file: BinaryIO) -> bytes:

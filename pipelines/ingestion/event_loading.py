@@ -1,5 +1,6 @@
 """Loading rows of events into the event log, and what they do to the catalog."""
 
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -9,13 +10,14 @@ from numpy.typing import NDArray
 from contracts.events import EVENT_SCHEMA, NEEDS_POST, NEEDS_TARGET, EventType
 from contracts.ids import UNKNOWN_ID, Namespace
 from contracts.tables import BLOCKS_SCHEMA, FOLLOWS_SCHEMA
-from features.catalog import Catalog
+from features.event_log import EventLog
 from features.identity import event_ids_of
 from features.segments import integers_of
 from features.workspace import Workspace
 from pipelines.ingestion.event_keys import made_event_ids
 from pipelines.ingestion.fields import Fields, column_ids, mask_of, nullable_ids, nullable_times
 from pipelines.ingestion.loading import EARLIEST_EVENT_US, FileState, Ids, Loading
+from pipelines.ingestion.pairs import PAIR_EVENTS, NewestOfPairs
 from pipelines.ingestion.rejects import RowCheck
 from pipelines.ingestion.rows import RowBatch
 from pipelines.ingestion.times import ABSENT_US
@@ -23,10 +25,9 @@ from pipelines.ingestion.times import ABSENT_US
 _EXPOSURES: Final = [
     int(t) for t in (EventType.SERVED, EventType.IMPRESSION, EventType.VIEW, EventType.DWELL)
 ]
-_BLOCK_KINDS: Final = {
-    "block": (EventType.BLOCK, EventType.UNBLOCK),
-    "mute": (EventType.MUTE, EventType.UNMUTE),
-}
+_CHANGES: Final = [
+    int(t) for t in (*chain(*PAIR_EVENTS.values()), EventType.POST_DELETED, EventType.PERSON_ERASED)
+]
 
 
 def load_events(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck:
@@ -73,14 +74,28 @@ def load_events(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck
     ]
     events = pa.table(columns, schema=EVENT_SCHEMA)
     with loading.workspace.atomic():
+        # Not what the log holds already: what has changed since then must not come back.
+        changes = _fresh_changes(loading.workspace.log, events)
         appended = loading.workspace.log.append_bulk(events)
-        # Not on a repeated ingest: what has changed since then must not come back.
-        if appended.accepted:
-            _apply_to_catalog(loading.workspace.catalog, events)
+        if changes.num_rows:
+            _apply_to_catalog(loading, changes)
     state.accepted += appended.accepted
+    loading.accepted_events += appended.accepted
     state.duplicates += appended.duplicates
     loading.exposure_events += int(np.isin(types, _EXPOSURES).sum())
     return fields.check
+
+
+def _fresh_changes(log: EventLog, events: pa.Table) -> pa.Table:
+    """Pick the rows that change the catalog and that the log will take: new ids, once each."""
+    at = np.flatnonzero(np.isin(integers_of(events, "type"), _CHANGES))
+    if not len(at):
+        return events.slice(0, 0)
+    ids = integers_of(events, "event_id")
+    first = np.zeros(len(ids), dtype=np.bool_)
+    first[np.unique(ids, return_index=True)[1]] = True
+    at = at[first[at]]
+    return events.take(pa.array(at[~log.contains(ids[at])]))
 
 
 def _needed(
@@ -120,17 +135,20 @@ def _event_ids(given: pa.Array, made: Ids) -> Ids:
     return ids
 
 
-def _apply_to_catalog(catalog: Catalog, events: pa.Table) -> None:
-    """Bring the catalog to the state after EVENT_SCHEMA rows; the last event of a pair counts."""
-    types = integers_of(events, "type")
-    follow = _last_of_pairs(events, types, (EventType.FOLLOW, EventType.UNFOLLOW))
+def _apply_to_catalog(loading: Loading, events: pa.Table) -> None:
+    """Bring the catalog to the state after EVENT_SCHEMA rows; the last event of a pair counts.
+
+    The last by its time, of all that the log holds: files need not be in order.
+    """
+    catalog, types = loading.workspace.catalog, integers_of(events, "type")
+    follow = _last_of_pairs(loading.newest, events, types, "follow")
     if follow is not None:
         on, off, since = follow
         catalog.remove_follows(off[:, 0], off[:, 1])
         columns = [pa.array(on[:, 0]), pa.array(on[:, 1]), nullable_times(since)]
         catalog.set_follows(pa.table(columns, schema=FOLLOWS_SCHEMA))
-    for kind, pair in _BLOCK_KINDS.items():
-        block = _last_of_pairs(events, types, pair)
+    for kind in ("block", "mute"):
+        block = _last_of_pairs(loading.newest, events, types, kind)
         if block is not None:
             on, off, since = block
             catalog.remove_blocks(off[:, 0], off[:, 1], kind)
@@ -147,10 +165,13 @@ def _apply_to_catalog(catalog: Catalog, events: pa.Table) -> None:
 
 
 def _last_of_pairs(
-    events: pa.Table, types: NDArray[np.int64], on_off: tuple[EventType, EventType]
+    newest_of: NewestOfPairs, events: pa.Table, types: NDArray[np.int64], kind: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
-    """Give pairs [n, 2] that end switched on, those that end off, and the times of the first."""
-    mask = np.isin(types, [int(t) for t in on_off])
+    """Give pairs [n, 2] that end switched on, those that end off, and the times of the first.
+
+    Pairs of which a later event is known are left out.
+    """
+    mask = np.isin(types, [int(t) for t in PAIR_EVENTS[kind]])
     if not mask.any():
         return None
     chosen = events.filter(pa.array(mask))
@@ -160,5 +181,6 @@ def _last_of_pairs(
     newest = np.lexsort((np.arange(len(times)), times))[::-1]
     _, first = np.unique(pairs[newest], axis=0, return_index=True)
     last = newest[first]
-    is_on = integers_of(chosen, "type")[last] == on_off[0]
+    last = last[newest_of.advance(kind, pairs[last], times[last])]
+    is_on = integers_of(chosen, "type")[last] == PAIR_EVENTS[kind][0]
     return pairs[last[is_on]], pairs[last[~is_on]], times[last[is_on]]

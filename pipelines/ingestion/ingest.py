@@ -8,6 +8,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
+import numpy as np
+
+from contracts.events import EventType
 from features.segments import integers_of
 from features.workspace import Workspace
 from pipelines.console import Reporter
@@ -22,6 +25,7 @@ from pipelines.ingestion.loading import (
     load_posts,
 )
 from pipelines.ingestion.mapping import Mapping as FileMapping
+from pipelines.ingestion.pairs import NewestOfPairs
 from pipelines.ingestion.rejects import RejectFile, RowCheck
 from pipelines.ingestion.rows import Kind, RowBatch, Source
 from pipelines.ingestion.sources import Dataset, plain_dataset
@@ -106,7 +110,9 @@ def ingest(workspace: Workspace, dataset: Dataset, reporter: Reporter) -> Ingest
 
 
 def _begin(workspace: Workspace, dataset: Dataset) -> Loading:
-    people = KnownIds(integers_of(workspace.catalog.people(), "person_id"))
+    known = integers_of(workspace.catalog.people(), "person_id")
+    forgotten = workspace.log.scan(types=[EventType.PERSON_ERASED], columns=["viewer_id"])
+    erased = np.setdiff1d(integers_of(forgotten, "viewer_id"), known)
     posts = integers_of(workspace.catalog.posts(), "post_id")
     has_posts_file = any(source.kind is Kind.POSTS for source in dataset.sources)
     bare = not has_posts_file and (
@@ -117,7 +123,8 @@ def _begin(workspace: Workspace, dataset: Dataset) -> Loading:
         workspace.meta_set("posts", '"from events"')
     elif has_posts_file:
         workspace.meta_set("posts", '"from a file"')
-    return Loading(workspace, people, KnownIds(posts), bare)
+    newest = NewestOfPairs(workspace.log)
+    return Loading(workspace, KnownIds(known), KnownIds(posts), bare, newest, erased)
 
 
 def _load_file(loading: Loading, source: Source, advance: Callable[[int], None]) -> FileReport:
@@ -150,8 +157,11 @@ def _remember(workspace: Workspace, dataset: Dataset, loading: Loading) -> None:
         "name": dataset.name,
         "adapter": dataset.adapter,
         "split": {"kind": dataset.split},
-        "has_impressions": bool(before.get("has_impressions")) or loading.exposure_events > 0,
         "licence": dataset.licence,
-        "notes": dataset.notes,
     }
-    workspace.meta_set("dataset", json.dumps(facts))
+    # More people, posts or plain events do not undo what an adapter knows, such as its split.
+    if before and (loading.accepted_events == 0 or dataset.adapter == "files"):
+        facts = {name: before.get(name, fact) for name, fact in facts.items()}
+    shown = bool(before.get("has_impressions")) or loading.exposure_events > 0
+    notes = list(dict.fromkeys([*before.get("notes", []), *dataset.notes]))
+    workspace.meta_set("dataset", json.dumps({**facts, "has_impressions": shown, "notes": notes}))

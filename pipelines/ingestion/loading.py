@@ -17,6 +17,7 @@ from features.workspace import Workspace
 from pipelines.ingestion.columns import FIELDS
 from pipelines.ingestion.event_keys import Occurrences
 from pipelines.ingestion.fields import Fields, column_ids, nullable_ids, nullable_times
+from pipelines.ingestion.pairs import NewestOfPairs
 from pipelines.ingestion.rejects import RowCheck
 from pipelines.ingestion.rows import Kind, RowBatch, Source
 from pipelines.ingestion.times import ABSENT_US, TimeColumn
@@ -57,13 +58,17 @@ class Loading:
     posts: KnownIds
     bare_posts: bool
     """Posts are made of the events' post ids, because no file tells of posts."""
+    newest: NewestOfPairs
+    erased: Ids
+    """People who asked to be forgotten and of whom nothing has been said since, ascending."""
     implied_people: int = 0
+    accepted_events: int = 0
     exposure_events: int = 0
     """Accepted events that tell what was shown: served, impression, view, dwell."""
 
     def ensure_people(self, ids: Ids) -> None:
         """Make rows for people that only other files name."""
-        new = self.people.add(ids)
+        new = self.people.add(ids[~np.isin(ids, self.erased)])
         self.implied_people += len(new)
         if len(new):
             rows = [{"person_id": person} for person in new.tolist()]
@@ -89,8 +94,9 @@ class FileState:
 
     @property
     def notes(self) -> list[str]:
-        """What was guessed about times."""
-        return [note for reader in self.readers.values() for note in reader.notes]
+        """What was guessed about columns and times."""
+        times = [note for reader in self.readers.values() for note in reader.notes]
+        return [*self.source.notes, *times]
 
 
 def load_people(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck:
@@ -99,6 +105,10 @@ def load_people(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck
     external = fields.ids("person_id", required=True)
     created = fields.times("created", EARLIEST_CREATED_US)
     language = fields.texts("language")
+    gone = np.isin(
+        column_ids(loading.workspace.ids.lookup, Namespace.PERSON, external), loading.erased
+    )
+    fields.check.reject(gone, "the person was erased")
     keep = pa.array(fields.check.good)
     ids = column_ids(loading.workspace.ids.intern, Namespace.PERSON, external.filter(keep))
     columns = [

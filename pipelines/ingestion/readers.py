@@ -1,5 +1,6 @@
 """Opening a file of rows by its ending: JSON lines and Parquet here, CSV in `csv_rows`."""
 
+import json
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.errors import InvalidInput, NotFound
-from pipelines.ingestion.csv_rows import CsvRows
+from pipelines.ingestion.csv_rows import BOM, CsvRows
 from pipelines.ingestion.rows import Broken, RowBatch, Rows, text_array
 
 ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -20,6 +21,7 @@ ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _JSON_BATCH: Final = 100_000
 _PARQUET_BATCH: Final = 262_144
 _SAMPLE_LINES: Final = 1_000
+_INEXACT: Final = 2.0**63
 
 
 def open_rows(path: Path) -> Rows:
@@ -88,7 +90,8 @@ def _json_batch(raw: list[bytes], first_line: int, done: float) -> RowBatch:
 
 def _parse(text: bytes) -> dict[str, object] | str | None:
     """Give the object of a line, or what is wrong with the line; None where it is blank."""
-    if text.isspace():
+    text = text.removeprefix(BOM)
+    if not text or text.isspace():
         return None
     try:
         row = orjson.loads(text)
@@ -96,6 +99,9 @@ def _parse(text: bytes) -> dict[str, object] | str | None:
         return f"not JSON: {error}"
     if not isinstance(row, dict):
         return f"not a JSON object but {type(row).__name__}"
+    if any(isinstance(value, float) and abs(value) >= _INEXACT for value in row.values()):
+        exact: dict[str, object] = json.loads(text)  # orjson rounds whole numbers beyond 64 bits
+        return exact
     return row
 
 
@@ -149,9 +155,26 @@ def _parquet_column(column: pa.Array) -> pa.Array:
         return column
     if pa.types.is_date(kind):
         return column.cast(pa.timestamp("us"))
+    return _words(column)
+
+
+def _words(column: pa.Array) -> pa.Array:
+    """Write numbers, flags and bytes as text."""
+    kind = column.type
     if pa.types.is_floating(kind):
-        return _float_column(column)
+        return _float_column(column.cast(pa.float32()) if kind == pa.float16() else column)
+    if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind) or kind == pa.large_binary():
+        return _binary_column(column)
     return column.cast(pa.string())
+
+
+def _binary_column(column: pa.Array) -> pa.Array:
+    """Read bytes as text; where one value is none, all of them as hexadecimal digits."""
+    values = column.to_pylist()
+    try:
+        return pa.array([None if v is None else v.decode() for v in values], pa.string())
+    except UnicodeDecodeError:
+        return pa.array([None if v is None else v.hex() for v in values], pa.string())
 
 
 def _float_column(column: pa.Array) -> pa.Array:

@@ -1,6 +1,8 @@
 """Rows that are not taken: first reason of each row, written with its line to a reject file."""
 
 from collections import Counter
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,8 +43,9 @@ class RejectFile:
     """`rejects/<file>-<time>.jsonl`: a JSON object a rejected row; made with the first of them."""
 
     def __init__(self, home: Path, name: str) -> None:
-        moment = to_datetime(now_us())
-        self.path = home / "rejects" / f"{name}-{moment:%Y%m%dT%H%M%SZ}.jsonl"
+        self._name = f"{name}-{to_datetime(now_us()):%Y%m%dT%H%M%SZ}"
+        self._folder = home / "rejects"
+        self.path = self._folder / f"{self._name}.jsonl"
         self.count = 0
         self.reasons: Counter[str] = Counter()
         self._file: BinaryIO | None = None
@@ -61,10 +64,18 @@ class RejectFile:
             self._file.close()
             self._file = None
 
+    def _open(self) -> BinaryIO:
+        """Make the file; another of the same name and second is left as it is."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for number in count(2):
+            with suppress(FileExistsError):
+                return self.path.open("xb")
+            self.path = self._folder / f"{self._name}-{number}.jsonl"
+        raise AssertionError
+
     def _write(self, entry: dict[str, object]) -> None:
         if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("wb")
+            self._file = self._open()
         self._file.write(orjson.dumps(entry, default=str) + b"\n")
         self.count += 1
         self.reasons[str(entry["reason"])] += 1

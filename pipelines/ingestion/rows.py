@@ -43,7 +43,7 @@ class RowBatch:
 
     def row(self, index: int) -> dict[str, object]:
         """Give one row as it was read, for the reject file."""
-        return {name: column[index].as_py() for name, column in self.columns.items()}
+        return {name: _plain(column[index]) for name, column in self.columns.items()}
 
 
 class Rows(Protocol):
@@ -69,6 +69,16 @@ class Source:
     """Unit of epoch numbers where the caller knows it: s, ms or us."""
     words: dict[str, str] = field(default_factory=dict)
     """A word of the file's type column -> a word of ours."""
+    notes: list[str] = field(default_factory=list)
+    """What was found out about columns while reading."""
+
+
+def _plain(value: pa.Scalar) -> object:
+    """Give a value for the reject file; a moment that Python cannot name by its number."""
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        return int(value.value)
 
 
 def text_array(values: list[object]) -> pa.Array:

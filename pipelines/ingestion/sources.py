@@ -1,6 +1,6 @@
 """From a folder, four flags and a mapping to sources of rows with known column names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from contracts.errors import InvalidInput, NotFound
-from pipelines.ingestion.columns import check_required, match_columns
+from pipelines.ingestion.columns import ColumnTable, check_required, match_columns
 from pipelines.ingestion.mapping import KindMapping, empty_mapping
 from pipelines.ingestion.mapping import Mapping as FileMapping
 from pipelines.ingestion.readers import ENDINGS, open_rows
@@ -92,17 +92,52 @@ def _source(dataset: Dataset, kind: Kind, path: Path, mapping: KindMapping) -> S
     ]
     used = {column for column, _ in table.values()}
     dataset.unused[path.name] = [name for name in rows.columns if name not in used]
-    by_column = {column: name for name, (column, _) in table.items()}
-    batches = _renamed(rows, by_column, mapping.constants)
-    return Source(kind, path.name, batches, mapping.time_unit, mapping.words)
+    notes: list[str] = []
+    names = _Names(kind, rows.columns, table, mapping, notes)
+    batches = _renamed(rows, names, mapping.constants)
+    return Source(kind, path.name, batches, mapping.time_unit, mapping.words, notes)
 
 
-def _renamed(
-    rows: Rows, by_column: Mapping[str, str], constants: Mapping[str, str]
-) -> Iterator[RowBatch]:
+class _Names:
+    """Which column is which field; JSON lines may bring more columns as they are read."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        columns: Sequence[str],
+        table: ColumnTable,
+        mapping: KindMapping,
+        notes: list[str],
+    ) -> None:
+        self._kind = kind
+        self._columns = list(columns)
+        self._chosen = {**{name: column for name, (column, _) in table.items()}, **mapping.columns}
+        self._constants = mapping.constants
+        self._notes = notes
+        self.fields = {column: name for name, column in self._chosen.items()}
+        """Column -> field."""
+
+    def see(self, columns: Iterable[str]) -> None:
+        """Guess what columns that were not met before are, and note it."""
+        new = [name for name in columns if name not in self._columns]
+        if not new:
+            return
+        self._columns += new
+        for field_name, (column, _) in match_columns(
+            self._kind, self._columns, self._chosen
+        ).items():
+            if field_name not in self._chosen and field_name not in self._constants:
+                self._chosen[field_name] = column
+                self.fields[column] = field_name
+                self._notes.append(f"{field_name} from {column}, first met below the first lines")
+
+
+def _renamed(rows: Rows, names: _Names, constants: Mapping[str, str]) -> Iterator[RowBatch]:
     """Give the columns their fields' names; other columns keep theirs where it is free."""
-    fields = {*by_column.values(), *constants}
     for batch in rows.batches():
+        names.see(batch.columns)
+        by_column = names.fields
+        fields = {*by_column.values(), *constants}
         columns = {}
         for name, column in batch.columns.items():
             new = by_column.get(name, f"{name} (unused)" if name in fields else name)

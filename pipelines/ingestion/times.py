@@ -13,6 +13,9 @@ from contracts.clock import to_datetime
 ABSENT_US: Final = np.iinfo(np.int64).min
 """Stands for an absent time in int64 columns; never stored."""
 UNREADABLE_US: Final = ABSENT_US + 1
+_FARTHEST_US: Final = 9e18
+_YEAR_1_US: Final = -62_135_596_800_000_000
+_YEAR_10000_US: Final = 253_402_300_800_000_000
 
 _FACTORS: Final = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}
 _WORDS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -47,20 +50,26 @@ class TimeColumn:
     def _typed(self, column: pa.Array) -> NDArray[np.int64]:
         if column.type.tz is None:
             self._say(f"{self._name} has no zone: taken as UTC")
-        micros = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
-        values = micros.cast(pa.int64())
-        filled: NDArray[np.int64] = values.fill_null(ABSENT_US).to_numpy(zero_copy_only=False)
-        return filled
+        raw = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        factor = _FACTORS[column.type.unit]
+        micros = raw // 1000 if factor < 1 else raw * int(factor)  # what overflows is not used
+        far = np.abs(raw.astype(np.float64)) * factor > _FARTHEST_US
+        absent = column.is_null().to_numpy(zero_copy_only=False)
+        return np.where(absent, ABSENT_US, np.where(far, UNREADABLE_US, micros))
 
     def _epochs(self, column: pa.Array) -> NDArray[np.int64]:
         numbers = pc.utf8_trim_whitespace(column).cast(pa.float64())
         values: NDArray[np.float64] = numbers.to_numpy(zero_copy_only=False)
         if self._unit is None:
             self._unit = _guess_unit(float(np.median(values)))
-            example = to_datetime(int(_scaled(values[:1], self._unit)[0]))
+            found = _scaled(values, self._unit)
+            datable = found[(found >= _YEAR_1_US) & (found < _YEAR_10000_US)]
+            example = (
+                f"{to_datetime(int(datable[0])):%Y-%m-%d %H:%M:%S} UTC" if len(datable) else ""
+            )
             self._say(
                 f"{self._name} read as epoch {_WORDS[self._unit]} (guessed; the first is "
-                f"{example:%Y-%m-%d %H:%M:%S} UTC)"
+                f"{example or 'no date'})"
             )
         return _scaled(values, self._unit)
 
@@ -94,7 +103,7 @@ def _guess_unit(typical: float) -> str:
 
 def _scaled(values: NDArray[np.float64], unit: str) -> NDArray[np.int64]:
     micros = np.round(values * _FACTORS[unit])
-    fits = np.abs(micros) < 9e18
+    fits = np.abs(micros) < _FARTHEST_US
     return np.where(fits, np.where(fits, micros, 0.0).astype(np.int64), UNREADABLE_US)
 
 
