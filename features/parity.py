@@ -62,6 +62,9 @@ def online_parity(
         now = int(int_column(snapshots, "event_timestamp").max(initial=0))
         chosen = np.random.default_rng(seed).permutation(len(ids))[:entities]
         ids, written = ids[chosen], written[chosen]
+        if len(ids) == 0:  # as of authors, where no post has one
+            found[view.name] = Parity(0, 0, 0)
+            continue
         theirs = store.online_read(view, ids) * _decay(view, now - written)
         ours = cached_values(cache, view, ids, now)
         if view is POST_VIEW:

@@ -1,5 +1,6 @@
 """The command line `headwater`: what commands there are, and the edge that catches their errors."""
 
+import errno
 import sys
 from functools import cache
 from typing import Annotated, Final, NoReturn
@@ -74,6 +75,10 @@ GROUPS: Final = {
     "keys": ("Manage keys of the platform API.", "Operate"),
 }
 
+_OF_PATHS: Final = (
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS,
+)  # fmt: skip
+"""What goes wrong with a path that somebody has named."""
 _HELP: Final = """A feed ranking platform that can prove what it served and why.
 
 Four files (people, posts, follows, events) become a feed API that ranks with trained models.
@@ -136,6 +141,10 @@ def _explain(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, HeadwaterError):
         title, detail, advice = error.title, error.detail, error.hint
         problem = {"type": error.type, "detail": detail, "hint": error.hint}
+    elif isinstance(error, OSError) and error.errno in _OF_PATHS and error.filename is not None:
+        title, advice = "A file or folder cannot be used", "check the path and who may use it"
+        detail = f"{error.filename}: {error.strerror}"
+        problem = {"type": "invalid-input", "detail": detail, "hint": advice}
     else:
         title, detail = "Something failed inside", f"{type(error).__name__}: {error}"
         advice = "run it again with --debug before the command's name."
@@ -146,4 +155,5 @@ def _explain(error: Exception, *, as_json: bool) -> int:
         errors.print(f"[bold]What to do:[/] {escape(advice)}")
     if as_json:
         typer.echo(orjson.dumps({"ok": False, "error": problem}).decode())
-    return 2 if isinstance(error, HeadwaterError) and error.status < 500 else 1
+    inside = problem["type"] == "internal" or getattr(error, "status", 0) >= 500
+    return 1 if inside else 2

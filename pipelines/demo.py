@@ -1,5 +1,7 @@
 """The demo: from nothing, or from a folder of files, to a served feed; one function a stage."""
 
+import signal
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -9,11 +11,13 @@ from time import perf_counter
 from typing import Any, Final
 
 from contracts.clock import DAY_US, SECOND_US, Clock, now_us
-from contracts.errors import Conflict, Unavailable
+from contracts.errors import Conflict, InvalidInput, Unavailable
 from features.materialize import materialize
 from features.segments import integers_of
+from features.storage import WriterLock
 from features.store import open_store
 from features.workspace import Workspace
+from feed_api.signals import signals_lead_to
 from pipelines import worked_example
 from pipelines.certify import certify_home
 from pipelines.commands.train import print_models
@@ -58,8 +62,7 @@ class DemoPlan:
 def run_demo(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
     """Run every stage and give the summary; without `once` the server goes on until Ctrl-C."""
     start = perf_counter()
-    clear_home(plan.home)
-    folder = plan.data or _write_world(plan, report)
+    folder = _begin(plan, report)
     with Workspace.open(plan.home) as workspace:
         counts = _ingest(workspace, folder, report)
         _materialize(workspace, report)
@@ -69,6 +72,8 @@ def run_demo(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
     port, log = free_port(plan.port), plan.home / "server.log"
     settings = {"HEADWATER_CLOCK_OFFSET_SECONDS": str(offset)}
     with ExitStack() as stack:
+        # Told to end, it takes the server with it.
+        stack.enter_context(signals_lead_to(lambda *_: sys.exit(143), signal.SIGTERM))
         with report.stage("start the server"):
             server = stack.enter_context(serving(plan.home, token, port, settings, log))
         shown = _show_feeds(plan.home, server, token, offset, report)
@@ -89,12 +94,19 @@ def run_demo(plan: DemoPlan, report: Reporter) -> dict[str, Any]:
 
 
 def clear_home(home: Path) -> None:
-    """Begin anew: remove what an earlier demo left; Conflict where the folder is not a demo's."""
+    """Begin anew: remove what an earlier demo left.
+
+    Conflict where the folder is not a demo's, or somebody is writing to it.
+    """
     if home.exists() and any(home.iterdir()):
         if not (home / MARKER).exists():
             msg = f"{home} holds data that no demo made"
             raise Conflict(msg, hint="name another folder with --home")
-        rmtree(home)
+        lock = WriterLock(home / "writer.lock")
+        try:
+            rmtree(home)
+        finally:
+            lock.release()
     home.mkdir(parents=True, exist_ok=True)
     (home / MARKER).write_text("Made by `headwater demo`, which empties this folder.\n")
 
@@ -110,11 +122,20 @@ def clock_offset_seconds(workspace: Workspace) -> int:
     return 0 if abs(behind_us) < _FRESH_DAYS * DAY_US else -(behind_us // SECOND_US)
 
 
-def _write_world(plan: DemoPlan, report: Reporter) -> Path:
-    folder = plan.home / "world"
+def _begin(plan: DemoPlan, report: Reporter) -> Path:
+    """Empty the home and give the folder to read; what is wrong is found out before."""
+    if plan.data is not None:
+        if plan.data.resolve().is_relative_to(plan.home.resolve()):
+            msg = f"{plan.data} lies in {plan.home}, which the demo empties"
+            raise InvalidInput(msg, hint="name another folder with --home")
+        open_dataset(plan.data)
+        clear_home(plan.home)
+        return plan.data
     with report.stage("generate a world"):
-        World.generate(plan.seed, plan.people, plan.posts, end_us=now_us()).write(folder)
-    return folder
+        world = World.generate(plan.seed, plan.people, plan.posts, end_us=now_us())
+        clear_home(plan.home)
+        world.write(plan.home / "world")
+    return plan.home / "world"
 
 
 def _ingest(workspace: Workspace, folder: Path, report: Reporter) -> Mapping[str, int]:

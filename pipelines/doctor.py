@@ -77,7 +77,8 @@ def observe_server(url: str, key: str) -> Observed:
             before = _look(client)
             sleep(SETTLE_SECONDS)
             return of_service(before, _look(client))
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+        # The last two: who answers is no server of ours, or the key is no key.
         return Observed(server_problem=f"{url}: {error or type(error).__name__}")
 
 

@@ -138,6 +138,9 @@ def find_bundle(home: Path, wanted: str | None) -> str:
     if found is None:
         msg = f"there is no bundle in {home / 'bundles'}"
         raise NotFound(msg, hint="train one with `headwater train`")
+    if not (home / "bundles" / found / "manifest.json").is_file():
+        msg = f"there is no bundle {found!r} in {home / 'bundles'}"
+        raise NotFound(msg, hint="`ls` that folder for what there is, or train one")
     return found
 
 

@@ -45,6 +45,9 @@ def replay_golden(home: Path, bundle_id: str, former: str | None = None) -> Gold
         builder = RankingBuilder(cache, settings, EveryoneMaySee(), ServedLog())
         queries = golden_queries(cache, _end_us(workspace))
         mine = _answers(_ranking(workspace, builder, bundle_id), queries)
+        if not any(len(ranked.selected.slate) for ranked in mine):
+            msg = f"all {len(mine)} golden requests came back empty"
+            raise BundleMismatch(msg, hint="nothing has changed; is there a post to show at all?")
         try:
             theirs = _answers(_ranking(workspace, builder, former), queries) if former else []
         except BundleMismatch:  # it does not fit this code any more
@@ -82,7 +85,9 @@ def _answer(ranking: Ranking, query: FeedQuery) -> Ranked:
     except StageFailed as failure:
         level, why = "none", f"{failure}: {failure.__cause__}"
     else:
-        if ranked.trace.level is DegradeLevel.FULL and len(ranked.selected.slate):
+        # Who has acted on everything has no candidates left: their feed is that of what trends.
+        nothing_left = len(ranked.candidates) == 0
+        if ranked.trace.level is DegradeLevel.FULL and (len(ranked.selected.slate) or nothing_left):
             return ranked
         level, why = ranked.trace.level, ", ".join(ranked.trace.reasons) or "no posts"
     msg = f"a golden request of viewer {query.viewer_id} came back at level {level}: {why}"

@@ -29,7 +29,10 @@ def find_policy(ref: str, home: Path) -> Policy:
         return parse_policy(json.dumps(json.loads(manifest.read_bytes())["policy"]), str(manifest))
     path = Path(ref)
     if path.is_file():
-        return parse_policy(path.read_text(encoding="utf-8"), ref)
+        try:
+            return parse_policy(path.read_text(encoding="utf-8"), ref)
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{ref} is not UTF-8 text", hint="save it as UTF-8") from error
     msg = f"{ref!r} is no policy: neither a built-in name, nor a file, nor a bundle in {home}"
     raise NotFound(msg, hint=f"built-in names are {', '.join(BUILT_IN)}")
 

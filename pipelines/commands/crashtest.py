@@ -12,7 +12,7 @@ from pipelines.crashtest import run_crashtest
 
 def crashtest(
     rounds: Annotated[int, typer.Option(min=1, help="Kills of each kind.")] = 5,
-    seed: Annotated[int, typer.Option(help="Seed of the moments.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the moments.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Kill -9 the writer at random moments; nothing acknowledged may be lost, nothing doubled.

@@ -21,7 +21,9 @@ def demo(
     ] = False,
     people: Annotated[int, typer.Option(help="People of the generated world.")] = 3000,
     posts: Annotated[int, typer.Option(help="Posts of the generated world.")] = 12_000,
-    port: Annotated[int | None, typer.Option(help="Port; another one where it is taken.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; another one where it is taken.")
+    ] = None,
     results: Results = None,
     home: Home = None,
     as_json: AsJson = False,

@@ -5,11 +5,12 @@ from typing import Annotated
 import typer
 
 from contracts.clock import HOUR_US, to_datetime
+from contracts.errors import InvalidInput
 from features.materialize import Materialized
 from features.materialize import materialize as fold_log
 from features.parity import historical_parity, online_parity
 from features.store import open_store
-from features.workspace import Workspace
+from features.workspace import Workspace, require_data
 from pipelines.console import AsJson, Home, Reporter, home_of
 
 
@@ -20,7 +21,7 @@ def materialize(
         bool, typer.Option(help="Register with Feast and fill its online store too.")
     ] = True,
     cadence_hours: Annotated[
-        float, typer.Option(min=1.0, help="Hours from one snapshot to the next.")
+        float, typer.Option(min=1.0, max=8784.0, help="Hours from one snapshot to the next.")
     ] = 24.0,
     check: Annotated[
         bool, typer.Option(help="Compare point-in-time rows and online features with Feast's.")
@@ -32,15 +33,19 @@ def materialize(
     The snapshots are Parquet files, one a view, in the home folder's `features`. A checkpoint
     beside them lets a server start without replaying the log.
     """
-    report = Reporter(as_json)
-    with Workspace.open(home_of(home)) as workspace:
+    report, folder = Reporter(as_json), home_of(home)
+    require_data(folder)
+    if check and not online:
+        msg = "--check compares with the online store, which --no-online leaves alone"
+        raise InvalidInput(msg, hint="leave one of the two out")
+    with Workspace.open(folder) as workspace:
         with report.stage("feature snapshots"), report.progress("snapshots") as advance:
             done = fold_log(
                 workspace,
                 cadence_us=int(cadence_hours * HOUR_US),
                 progress=lambda _, total: advance(total=total),
             )
-        filled = (online or check) and done.snapshots > 0
+        filled = online and done.snapshots > 0
         if filled:
             with report.stage("online store"):
                 store = open_store(workspace)

@@ -54,6 +54,9 @@ def ingest(
     if folder is None and not files and mapping is None:
         msg = "nothing to ingest"
         raise InvalidInput(msg, hint="name a folder, or files with --people, --posts, --events")
+    if adapter != "auto" and (folder is None or files or mapping or column):
+        msg = "--adapter reads a whole folder by its own rules, without files or columns named"
+        raise InvalidInput(msg, hint="leave it out, or give the folder alone")
     named = None if mapping is None and not column else load_mapping(mapping, column or [])
     dataset = open_dataset(folder, files, named, "files" if named is not None else adapter)
     _show_columns(report, dataset)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from contracts.errors import NotFound
 from contracts.clock import now_us, to_datetime
 from feed_api import keys
 from feed_api.database import home_url, open_database
@@ -22,7 +23,7 @@ def create(
 ) -> None:
     """Make an API key. It is shown once: only a hash of it is stored."""
     report = Reporter(as_json)
-    engine = open_database(_url(home))
+    engine = open_database(_url(home, make=True))
     made = keys.create_key(engine, name, scope, now_us())
     engine.dispose()
     report.say(made.token, style="bold")
@@ -64,7 +65,11 @@ def list_keys(home: Home = None, as_json: AsJson = False) -> None:
     report.finish({"keys": [row._asdict() for row in rows]})
 
 
-def _url(home: Path | None) -> str:
+def _url(home: Path | None, *, make: bool = False) -> str:
+    """Give the keys' database; NotFound where there is no home, unless it may be made."""
     folder = home_of(home)
+    if not make and not folder.is_dir():
+        hint = "name the folder with --home; `headwater keys create` makes one"
+        raise NotFound(f"there is no folder {folder}", hint=hint)
     folder.mkdir(parents=True, exist_ok=True)
     return home_url(folder)

@@ -66,11 +66,24 @@ def publish(
         report.say(f"Shadow of {ended} has ended.")
         report.finish({"bundle_id": ended, "shadow": None})
         return
+    report.finish(publish_in(report, folder, bundle, canary, shadow, force=force))
+
+
+def publish_in(
+    report: Reporter,
+    folder: Path,
+    bundle: str | None,
+    canary: float | None = None,
+    shadow: float | None = None,
+    *,
+    force: bool = False,
+) -> dict[str, object]:
+    """Publish a bundle of a home folder, say what serves now, and give that as data."""
     name = find_bundle(folder, bundle)
     why = _gate(folder, name, force=force or shadow is not None)
     with report.stage("load as serving would, golden requests"):
         done = _move(folder, name, canary, shadow)
-    _tell(report, folder, done, why)
+    return _tell(report, folder, done, why)
 
 
 def rollback(home: Home = None, as_json: AsJson = False) -> None:
@@ -80,7 +93,7 @@ def rollback(home: Home = None, as_json: AsJson = False) -> None:
     """
     report = Reporter(as_json)
     folder = home_of(home)
-    _tell(report, folder, roll_back(folder), "rolled back")
+    report.finish(_tell(report, folder, roll_back(folder), "rolled back"))
 
 
 def _gate(folder: Path, name: str, *, force: bool) -> str:
@@ -101,8 +114,8 @@ def _move(folder: Path, name: str, canary: float | None, shadow: float | None) -
     return start_shadow(folder, name, shadow) if shadow else publish_bundle(folder, name)
 
 
-def _tell(report: Reporter, folder: Path, done: Published, why: str) -> None:
-    """Say what serves now, and tell MLflow where the champion is another."""
+def _tell(report: Reporter, folder: Path, done: Published, why: str) -> dict[str, object]:
+    """Say what serves now, tell MLflow where the champion is another, and give it as data."""
     before = f", before it {done.before}" if done.before != done.champion else ""
     report.say(f"Champion is {done.champion}{before}.")
     if done.canary:
@@ -121,17 +134,15 @@ def _tell(report: Reporter, folder: Path, done: Published, why: str) -> None:
     report.say(f"Gate: {why}")
     report.say("Next: headwater serve; a server that runs changes over by itself")
     moved = not (done.canary or done.shadow or done.dropped)
-    report.finish(
-        {
-            "bundle_id": done.bundle_id,
-            "champion": done.champion,
-            "before": done.before,
-            "canary": done.canary._asdict() if done.canary else None,
-            "shadow": done.shadow._asdict() if done.shadow else None,
-            "dropped": done.dropped,
-            "golden_requests": done.golden.asked,
-            "golden_overlap_20": done.golden.overlap,
-            "why": why,
-            "registered": moved and set_alias(folder, CHAMPION, done.bundle_id),
-        }
-    )
+    return {
+        "bundle_id": done.bundle_id,
+        "champion": done.champion,
+        "before": done.before,
+        "canary": done.canary._asdict() if done.canary else None,
+        "shadow": done.shadow._asdict() if done.shadow else None,
+        "dropped": done.dropped,
+        "golden_requests": done.golden.asked,
+        "golden_overlap_20": done.golden.overlap,
+        "why": why,
+        "registered": moved and set_alias(folder, CHAMPION, done.bundle_id),
+    }

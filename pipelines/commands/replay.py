@@ -43,7 +43,7 @@ def replay(
     sample: Annotated[
         int | None, typer.Option(min=1, help="Replay so many feeds, chosen by the seed.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:

@@ -27,7 +27,7 @@ def reproduce(
         Path | None,
         typer.Option(help="Folder of the sets' folders; the setting `data_dir` by default."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the training libraries.")] = 2,
     results: Results = None,
     as_json: AsJson = False,

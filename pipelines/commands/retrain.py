@@ -21,7 +21,7 @@ from feed_api.signals import signals_lead_to
 from models.bundle import read_manifest
 from pipelines.amounts import seconds_of
 from pipelines.commands.drift import drift_home
-from pipelines.commands.publish import publish
+from pipelines.commands.publish import publish_in
 from pipelines.console import AsJson, Home, Reporter, home_of
 from pipelines.flow import run_training
 from pipelines.publish import champion_id
@@ -56,13 +56,18 @@ def retrain(
         _loop(report, folder, every, if_drift=if_drift)
         return
     clock = StageClock(done=lambda cost: report.say(f"{cost.name}: {cost.seconds:.1f} s"))
-    turn = retrain_once(folder, clock, if_drift=if_drift)
+    turn = retrain_once(folder, clock, if_drift=if_drift, report=report)
     _log(report, turn)
     report.finish({**turn, "seconds": sum(cost.seconds for cost in clock.costs)})
 
 
 def retrain_once(
-    home: Path, clock: StageClock, *, if_drift: bool, config: TrainingConfig | None = None
+    home: Path,
+    clock: StageClock,
+    *,
+    if_drift: bool,
+    config: TrainingConfig | None = None,
+    report: Reporter | None = None,
 ) -> Turn:
     """Take one turn under the lock; Conflict where another holds it, NotFound without data.
 
@@ -78,7 +83,7 @@ def retrain_once(
         trained = run_training(home, config or _choices(home), clock, warm=True)
         turn: Turn = {"outcome": "published", "why": trained.why, "bundle_id": trained.bundle_id}
         try:
-            publish(trained.bundle_id, home=home)
+            publish_in(report or Reporter(as_json=True), home, trained.bundle_id)
         except (Conflict, BundleMismatch) as refused:
             turn |= {"outcome": "refused", "why": refused.detail}
         return turn

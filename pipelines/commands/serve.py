@@ -21,7 +21,7 @@ _PROCESS: Final = "pipelines.serve_process"
 def serve(
     home: Home = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that answer; one of them writes.")
     ] = None,

@@ -17,7 +17,7 @@ def world(
     people: Annotated[int, typer.Option(help="How many people.")] = 3000,
     posts: Annotated[int, typer.Option(help="How many posts.")] = 12_000,
     days: Annotated[int, typer.Option(help="How many days the log spans.")] = 28,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same world.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same world.")] = 1,
     end: Annotated[
         str | None,
         typer.Option(help="When the world ends, ISO 8601 with a zone.", show_default="2026-11-01Z"),

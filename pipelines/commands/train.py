@@ -51,7 +51,7 @@ Settings = Annotated[
 
 
 def train(
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the training libraries.")] = 2,
     deep_seconds: Annotated[
         float | None,

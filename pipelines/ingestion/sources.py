@@ -57,6 +57,10 @@ def plain_dataset(
         where = "no file was named" if folder is None else f"{folder} has none of the four files"
         names = ", ".join(Kind)
         raise NotFound(where, hint=f"files are called {names} and end in {', '.join(ENDINGS)}")
+    for kind in Kind:
+        if kind not in found and (mapping[kind].columns or mapping[kind].constants):
+            msg = f"columns are named for {kind.value}, but there is no file of {kind.value}"
+            raise InvalidInput(msg, hint=f"name it with --{kind.value}, or leave them out")
     name = folder.resolve().name if folder is not None else next(iter(found.values())).stem
     dataset = Dataset(name, [])
     for kind, path in found.items():

@@ -99,12 +99,16 @@ def counterfactual(
 ) -> Counterfactual:
     """Order the recorded pool by another policy, bundle, or other wishes of the viewer.
 
-    InvalidInput where the policy orders by something that the record does not hold.
+    InvalidInput where the policy orders by something that the record does not hold, or a ranker is
+    given for a feed that none has ranked.
     """
     decision = Decision.of(record)
     scorer = scorer_under(decision, policy)
     predicted = decision.probabilities
-    if ranker is not None and decision.needs_ranker:
+    if ranker is not None and not decision.needs_ranker:
+        msg = f"no ranker took part in this feed: it was ordered by {decision.record['scorer']}"
+        raise InvalidInput(msg, hint="name a policy in place of a bundle")
+    if ranker is not None:
         predicted = ranker.predict(decision.features)
     values = decision.ledger(
         policy, probabilities=predicted, adjustments=adjustments, scorer=scorer

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from contracts.clock import DAY_US, SECOND_US, now_us
-from contracts.errors import Conflict, NotFound
+from contracts.errors import Conflict, InvalidInput, NotFound
 from contracts.events import EVENT_SCHEMA, EventType
 from features.workspace import Workspace
 from pipelines.commands.demo import demo
@@ -80,6 +80,34 @@ def test_only_a_home_that_a_demo_made_is_emptied(tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="holds data that no demo made"):
         clear_home(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_home_in_use_is_left_alone(tmp_path: Path) -> None:
+    clear_home(tmp_path / "home")
+    with Workspace.open(tmp_path / "home") as workspace:
+        workspace.log.append(_one_event(now_us()))
+        with pytest.raises(Conflict, match="is writing to"):
+            clear_home(tmp_path / "home")
+        assert workspace.log.last_seq == 1
+    with Workspace.open(tmp_path / "home", read_only=True) as workspace:
+        assert workspace.log.last_seq == 1
+    clear_home(tmp_path / "home")
+    assert [path.name for path in (tmp_path / "home").iterdir()] == [MARKER]
+
+
+def test_what_is_wrong_is_found_out_before_anything_is_emptied(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    clear_home(home)
+    (home / "world").mkdir()
+    (home / "world" / "events.csv").write_text("user_id,post_id,type,timestamp\n")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidInput, match="which the demo empties"):
+        demo(home / "world", home=home)
+    with pytest.raises(NotFound, match="none of the four files"):
+        demo(tmp_path / "empty", home=home)
+    with pytest.raises(InvalidInput):
+        demo(people=1, posts=1, home=home)
+    assert (home / "world" / "events.csv").exists()
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

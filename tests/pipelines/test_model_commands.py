@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.errors import BundleMismatch, Conflict, InvalidInput, NotFound
+from contracts.errors import Conflict, InvalidInput, NotFound
 from contracts.ids import Namespace
 from features.workspace import Workspace
 from models.bundle import Bundle, read_manifest
@@ -196,7 +196,8 @@ def test_bad_requests_are_said(trained: tuple[Path, FlowResult], tmp_path: Path)
         evaluate(home=tmp_path)
     with pytest.raises(NotFound, match="no training run is recorded"):
         mlflow(home=tmp_path)
-    with pytest.raises(BundleMismatch, match="there is no bundle in"):
-        publish(bundle="0" * 16, home=home)
+    for command in (publish, evaluate):
+        with pytest.raises(NotFound, match="there is no bundle '0000000000000000' in"):
+            command(bundle="0" * 16, home=home)
     assert Bundle.load(home / "bundles" / str(champion_id(home))).bundle_id == champion_id(home)
     assert "ensemble" in MODELS

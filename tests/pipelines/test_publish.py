@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from contracts.clock import now_us
 from contracts.errors import BundleMismatch, Conflict, InvalidInput, NotFound
+from contracts.events import EVENT_SCHEMA, UTC_US, EventType
 from contracts.ids import UNKNOWN_ID
 from features.caches import FeatureCache
 from features.workspace import Workspace
@@ -83,6 +86,26 @@ def test_a_bundle_agrees_with_itself_and_less_with_another(
     assert found.overlap is not None
     assert found.overlap < 0.9
     assert replay_golden(home, other).overlap is None
+
+
+def test_who_has_acted_on_everything_is_no_hindrance(home: Path, champion: str) -> None:
+    """They get what trends; a bundle that finds nothing for anybody is refused all the same."""
+    with Workspace.open(home) as workspace:
+        posts = workspace.catalog.posts()["post_id"].to_numpy()
+        viewer = int(workspace.catalog.people()["person_id"].to_numpy()[-1])
+        n = len(posts)
+        at = pa.array(np.full(n, now_us())).cast(UTC_US)
+        columns = {
+            "event_id": np.arange(n) + 10**15, "type": np.full(n, EventType.LIKE, np.int8),
+            "viewer_id": np.full(n, viewer), "post_id": posts, "target_id": pa.nulls(n, pa.int64()),
+            "event_time": at, "known_time": at, "known_assumed": np.zeros(n, np.bool_),
+            "value": pa.nulls(n, pa.float32()), "feed_id": pa.nulls(n, pa.int64()),
+            "position": pa.nulls(n, pa.int16()),
+        }  # fmt: skip
+        workspace.write(pa.table(columns, schema=EVENT_SCHEMA))
+        cache = FeatureCache.load(workspace)
+        assert viewer in {query.viewer_id for query in golden_queries(cache, now_us())}
+    assert replay_golden(home, champion).asked == 25
 
 
 def test_golden_requests_leave_no_trace(home: Path, champion: str) -> None:

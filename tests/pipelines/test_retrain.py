@@ -124,7 +124,7 @@ def test_what_answers_no_golden_request_is_refused(home: Path) -> None:
     config = small_config().model_copy(update={"policy": empty})
     turn = retrain_once(home, StageClock(), if_drift=False, config=config)
     assert turn["outcome"] == "refused"
-    assert "a golden request of viewer" in turn["why"]
+    assert "golden requests came back empty" in turn["why"]
     assert champion_id(home) == before
 
 

@@ -184,6 +184,15 @@ def test_a_counterfactual_orders_the_same_pool_and_names_the_moves(workspace):
         assert places.get(move.post_id) == move.otherwise
 
 
+def test_a_ranker_cannot_order_what_none_has_ranked(workspace):
+    _serve(workspace, POLICIES[0], feeds=[1])
+    record = _records(workspace)[0]
+    ranker = Shelves(workspace.home).ranker(champion_id(workspace.home))
+    assert counterfactual(record, POLICIES[0], ranker).moves == ()
+    with pytest.raises(InvalidInput, match=r"no ranker took part in this feed: .* by velocity"):
+        counterfactual({**record, "scorer": "velocity"}, POLICIES[0], ranker)
+
+
 def test_another_scorer_orders_what_the_record_holds_of_it(workspace):
     _serve(workspace, POLICIES[0], feeds=[1])
     record = _records(workspace)[0]
