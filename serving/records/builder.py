@@ -32,11 +32,15 @@ _NONE: Final = np.empty((0, 0), dtype=np.float32)
 
 
 def snapshot_of(ranked: Ranked, reasons: Reasons, bundle_id: str, policy_hash: str) -> Snapshot:
-    """Keep the order, reasons and values of a feed: slate, then reserve."""
+    """Keep the order, reasons and values of a feed: slate, then reserve.
+
+    The reserve's values are those of its record, in 32 bits: pages are the same after a restart.
+    """
     query, selected, trace = ranked.context.query, ranked.selected, ranked.trace
     rows = np.concatenate([selected.slate, selected.reserve])
     values = ranked.ledger.value[rows]
     values[: len(selected.slate)] *= selected.multiplier
+    values[len(selected.slate) :] = values[len(selected.slate) :].astype(np.float32)
     return Snapshot(
         feed_id=query.feed_id,
         viewer_id=query.viewer_id,

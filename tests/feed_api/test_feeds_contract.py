@@ -16,7 +16,7 @@ def world(request, make_api):
     """A workspace of 12 posts and feeds over it."""
     api = make_api(posts=12)
     if request.param == "service":
-        api.serve_with(open_service(api.workspace, api.settings))
+        api.serve_with(open_service(api.workspace, api.settings.unhurried()))
     return api
 
 
@@ -53,7 +53,7 @@ def test_a_stranger_is_answered(world):
 
 def test_a_stranger_who_has_become_known_is_heard_on_later_pages(make_api):
     api = make_api(posts=12)
-    api.serve_with(open_service(api.workspace, api.settings))
+    api.serve_with(open_service(api.workspace, api.settings.unhurried()))
     first = api.feed("late", limit=3)
     blocked = api.ask("PUT", "/v1/platform/blocks/late/bob", params={"wait": "applied"})
     assert blocked.status_code == 201

@@ -7,7 +7,7 @@ FUNNEL = "/v1/platform/funnel"
 
 
 def test_the_funnel_is_for_admins_and_counts_feeds(api):
-    api.serve_with(open_service(api.workspace, api.settings))
+    api.serve_with(open_service(api.workspace, api.settings.unhurried()))
     api.feed("ann")
     api.feed("nobody")
     assert api.ask("GET", FUNNEL, key="feed:read").status_code == 403
@@ -20,7 +20,7 @@ def test_the_funnel_is_for_admins_and_counts_feeds(api):
 
 
 def test_probes_do_not_tell_it(api):
-    api.serve_with(open_service(api.workspace, api.settings))
+    api.serve_with(open_service(api.workspace, api.settings.unhurried()))
     told = api.ask("GET", "/readyz").json()["feeds"]
     assert "funnel" not in told
     assert told["open_breakers"] == []
@@ -35,7 +35,7 @@ def test_feeds_without_a_funnel_say_so(api, monkeypatch):
 
 
 def test_metrics_of_the_funnel_of_records_and_of_breakers(api, monkeypatch):
-    service = open_service(api.workspace, api.settings)
+    service = open_service(api.workspace, api.settings.unhurried())
     api.serve_with(service)
     api.feed("ann")
     service._records.flush()

@@ -47,7 +47,13 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
         seconds.append(cpu_seconds_of_children() - before)
     assert done.returncode == 0
     assert done.stderr.strip() == "[]"
-    assert min(seconds) < 0.5
+    # Beside what its libraries take, in the same run: machines differ by more than any bound.
+    libraries = []
+    for _ in range(3):
+        before = cpu_seconds_of_children()
+        subprocess.run([sys.executable, "-c", "import typer, rich.console, orjson"], check=True)
+        libraries.append(cpu_seconds_of_children() - before)
+    assert min(seconds) < 5 * min(libraries)
 
 
 def test_help_names_every_command_under_a_heading(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from models.manifest import MANIFEST_FILE
 from pipelines.cli import main
 from pipelines.doctor import observe_home, observe_server
 from pipelines.server_process import free_port, serving
-from serving.bundles import CHAMPION_FILE
+from serving.bundles import CHAMPION_FILE, champion_folder
 from serving.watching.checks import CHECKS
 from serving.watching.doctor import Finding, Observed, Status, binding, diagnose
 
@@ -43,13 +43,19 @@ def shown(workspace: Workspace, count: int, at: int) -> pa.Table:
     return pa.Table.from_pylist(made, schema=EVENT_SCHEMA)
 
 
+def champion(home: Path) -> Path:
+    folder = champion_folder(home)
+    assert folder is not None
+    return folder
+
+
 def test_no_bundle(small_home_copy: Path) -> None:
     (small_home_copy / "bundles" / CHAMPION_FILE).unlink()
     assert first(observe_home(small_home_copy, Settings())).name == "bundle"
 
 
 def test_a_bundle_of_which_a_byte_has_changed(small_home_copy: Path) -> None:
-    path = next((small_home_copy / "bundles").glob("*/deep.faiss"))
+    path = champion(small_home_copy) / "deep.faiss"
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
@@ -66,7 +72,7 @@ def test_a_bundle_of_other_features(small_home_copy: Path) -> None:
 
 
 def test_an_old_bundle(small_home_copy: Path) -> None:
-    folder = next((small_home_copy / "bundles").glob("*/manifest.json")).parent
+    folder = champion(small_home_copy)
     data = read_manifest(folder).data
     old = data.model_copy(update={"last_us": data.last_us - 60 * DAY_US})
     change_manifest(small_home_copy, data=old)
@@ -76,7 +82,7 @@ def test_an_old_bundle(small_home_copy: Path) -> None:
 
 
 def change_manifest(home: Path, **changes: Any) -> None:
-    folder = next((home / "bundles").glob(f"*/{MANIFEST_FILE}")).parent
+    folder = champion(home)
     text = read_manifest(folder).model_copy(update=changes).model_dump_json()
     (folder / MANIFEST_FILE).write_text(text)
 

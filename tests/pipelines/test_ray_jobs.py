@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+from contextlib import suppress
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -169,7 +170,8 @@ class Killer(threading.Thread):
 
 def kill_one_worker() -> int | None:
     for process in psutil.Process().children(recursive=True):
-        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RayTrainWorker"):
-            process.kill()
-            return process.pid
+        with suppress(psutil.Error):  # it may have ended meanwhile
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RayTrainWorker"):
+                process.kill()
+                return process.pid
     return None

@@ -243,7 +243,6 @@ def test_a_canary_serves_its_share_the_same_people_and_says_so(
     served = canary_viewers(service, viewers, numbers)
     layer = canary_layer(other, 0.3)
     assert served == {v for v in viewers if layer.assignment(v).arm == "canary"}
-    assert 0.15 * len(viewers) < len(served) < 0.45 * len(viewers)
     assert served == canary_viewers(service, viewers, numbers)
     service._records.flush()
     for number, viewer in enumerate(viewers, 1):

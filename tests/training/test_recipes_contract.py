@@ -21,7 +21,8 @@ from training.recipes.laws import EVERY_MODEL, LEARNERS, VECTOR_MODELS, Law, Law
 
 CONFIG = small_config()
 SMALL: dict[str, Any] = {
-    "als": CONFIG.als,
+    # With 0.1 it learns the board by heart: 13 of 40 seeds miss the diagonal, with 1 none.
+    "als": CONFIG.als.model_copy(update={"regularization": 1.0}),
     "content": CONFIG.content,
     "deep": CONFIG.deep,
 }

@@ -44,18 +44,18 @@ def grown(grown_home: Path) -> tuple[Bundle, TrainingData]:
 
 def test_als_begins_where_it_ended(checkerboard: TrainingFrame, histories_of: Any) -> None:
     def scores(iterations: int, start: Any = None) -> np.ndarray:
-        config = AlsConfig(factors=8, regularization=0.1, alpha=5.0, iterations=iterations)
+        config = AlsConfig(factors=8, regularization=1.0, alpha=5.0, iterations=iterations)
         model = AlsRecipe(config, start=start).fit(checkerboard, CONTEXT)
         return model.score_all(histories_of([0, 2, 4], [1, 3]))
 
-    config = AlsConfig(factors=8, regularization=0.1, alpha=5.0, iterations=40)
+    config = AlsConfig(factors=8, regularization=1.0, alpha=5.0, iterations=40)
     factors = AlsRecipe(config).fit(checkerboard, CONTEXT).factors.copy()
     warm, cold = (np.abs(scores(1, start) - scores(40)).max() for start in (factors, None))
     assert warm < 0.1 * cold
 
 
 def test_als_learns_a_post_that_the_champion_did_not_know(checkerboard: TrainingFrame) -> None:
-    config = AlsConfig(factors=8, regularization=0.1, alpha=5.0, iterations=4)
+    config = AlsConfig(factors=8, regularization=1.0, alpha=5.0, iterations=4)
     factors = AlsRecipe(config).fit(checkerboard, CONTEXT).factors.copy()
     factors[5] = np.nan
     knows_the_withheld_diagonal(Subject.of(AlsRecipe(config, start=factors)))
