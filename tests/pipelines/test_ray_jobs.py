@@ -3,8 +3,8 @@
 import shutil
 import threading
 import time
-from contextlib import suppress
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from contracts.errors import BundleMismatch, InvalidInput, NotFound
+from contracts.errors import InvalidInput, NotFound
 from contracts.settings import load_settings
 from models.base import TrainingContext
 from models.bundle import read_manifest
@@ -41,7 +41,7 @@ def test_wrong_input_is_said_before_any_worker_starts(small_home: Path, tmp_path
     out = tmp_path / "lists.parquet"
     with pytest.raises(InvalidInput, match="there is no model 'best'"):
         single.recommend(out, all_users=True, model="best", home=small_home, ray=2)
-    with pytest.raises(BundleMismatch, match="there is no bundle"):
+    with pytest.raises(NotFound, match="there is no bundle 'nope'"):
         single.recommend(out, all_users=True, bundle="nope", home=small_home, ray=2)
     with pytest.raises(NotFound, match="there is no data in"):
         ray_option.ray_session(2, tmp_path)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from training.evaluate import ModelRow
 from training.intervals import Interval
 from training.metrics import KS
@@ -35,14 +37,25 @@ def test_merges_by_set(tmp_path: Path) -> None:
     assert path.read_text() == text
 
 
+def stages_have_their_own_peak() -> bool:
+    """Tell whether the system lets a process forget its peak; else it is the whole process's."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 def test_clock_tells_what_each_stage_cost() -> None:
     seen: list[str] = []
     clock = StageClock(seen.append, lambda cost: seen.append(f"{cost.name} done"))
     with clock.stage("one"):
-        held = bytearray(30_000_000)
+        held = np.ones(8_000_000)  # 64 MB that are touched, not only asked for
     del held
     with clock.stage("one"):
         pass
     assert seen == ["one", "one done", "one", "one done"]
-    assert clock.costs[0].peak_mb >= clock.costs[1].peak_mb > 0.0
+    assert min(cost.peak_mb for cost in clock.costs) > 0.0
+    if stages_have_their_own_peak():
+        assert clock.costs[0].peak_mb > clock.costs[1].peak_mb + 30.0
     assert [cost.name for cost in clock.costs] == ["one", "one"]
