@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from contracts.errors import NotFound
 from contracts.clock import now_us, to_datetime
+from contracts.errors import NotFound
 from feed_api import keys
 from feed_api.database import home_url, open_database
 from feed_api.keys import Scope
