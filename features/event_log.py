@@ -87,7 +87,7 @@ class EventLog:
         rows = conform(events)
         with self._database.write() as connection:
             last = log_reading.last_seq(connection)
-            fresh = self._fresh(connection, rows)
+            fresh = self._fresh(rows)
             if fresh.num_rows:
                 columns = [range(last + 1, last + 1 + fresh.num_rows), *stored_columns(fresh)]
                 connection.executemany(_INSERT, zip(*columns, strict=True))
@@ -98,7 +98,7 @@ class EventLog:
         rows = conform(events)
         with self._database.write() as connection:
             last = log_reading.last_seq(connection)
-            fresh = self._fresh(connection, rows)
+            fresh = self._fresh(rows)
             if fresh.num_rows:
                 seqs = pa.array(np.arange(last + 1, last + 1 + fresh.num_rows))
                 # In time order, so that each month's file holds one range of the log.
@@ -107,12 +107,19 @@ class EventLog:
                 self._add_run(connection, integers_of(ordered, "event_id"), last + 1)
         return Appended(fresh.num_rows, rows.num_rows - fresh.num_rows, last + fresh.num_rows)
 
-    def contains(self, event_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which of some event ids [n] the log holds."""
+    def takes(self, event_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which of some rows, by their event ids [n], `append` takes.
+
+        The first row of each id that the log does not hold.
+        """
         # Under the write lock: rows that compaction moves at this moment are in one place.
         with self._database.write() as connection:
-            in_outbox = log_reading.in_outbox(connection, event_ids)
-            return in_outbox | self._runs.contains(event_ids)
+            taken = np.zeros(len(event_ids), dtype=np.bool_)
+            taken[np.unique(event_ids, return_index=True)[1]] = True
+            taken &= ~self._runs.contains(event_ids)
+            registered = [row[0] for row in connection.execute("SELECT path FROM event_id_runs")]
+            taken &= ~self._runs.others(registered).contains(event_ids)
+            return taken & ~log_reading.in_outbox(connection, event_ids)
 
     def scan(
         self,
@@ -146,15 +153,8 @@ class EventLog:
         with self._database.snapshot() as connection:
             return log_reading.take_snapshot(connection, self._root, after_seq, limit)
 
-    def _fresh(self, connection: Connection, rows: pa.Table) -> pa.Table:
-        """Keep the first row of each event id that the log does not hold."""
-        ids = integers_of(rows, "event_id")
-        keep = np.zeros(len(ids), dtype=np.bool_)
-        keep[np.unique(ids, return_index=True)[1]] = True
-        keep &= ~self._runs.contains(ids)
-        registered = [row[0] for row in connection.execute("SELECT path FROM event_id_runs")]
-        keep &= ~self._runs.others(registered).contains(ids)
-        keep &= ~log_reading.in_outbox(connection, ids)
+    def _fresh(self, rows: pa.Table) -> pa.Table:
+        keep = self.takes(integers_of(rows, "event_id"))
         return rows if keep.all() else rows.filter(pa.array(keep))
 
     def _register(self, connection: Connection, segments: list[Segment]) -> None:

@@ -153,21 +153,15 @@ def _event_ids(taken: Sequence[_Taken], request_name: bytes) -> list[int]:
 
 
 def _fresh_graph_events(api: ApiState, events: Sequence[EventRow]) -> list[EventRow]:
-    """Keep follows and blocks that the log will take, in their order.
+    """Keep follows and blocks that the log will take: a late retry must not redo what was undone.
 
-    The log takes the first row of an id, of whatever type, and none whose id it holds: a late
-    retry must not redo what was undone. All writes go through one lane, so nothing comes between
-    this look and the write.
+    All writes go through one lane, so nothing comes between this look and the write.
     """
-    first: dict[int, EventRow] = {}
-    for event in events:
-        first.setdefault(event.event_id, event)
-    rows = [event for event in first.values() if event.type in EDGE_OF]
-    if not rows:
+    if not any(event.type in EDGE_OF for event in events):
         return []
-    ids = np.array([event.event_id for event in rows], dtype=np.int64)
-    held = api.workspace.log.contains(ids).tolist()
-    return [event for event, known in zip(rows, held, strict=True) if not known]
+    ids = np.array([event.event_id for event in events], dtype=np.int64)
+    takes = api.workspace.log.takes(ids).tolist()
+    return [e for e, taken in zip(events, takes, strict=True) if taken and e.type in EDGE_OF]
 
 
 def _graph_changes(events: Sequence[EventRow]) -> EntityChanges:

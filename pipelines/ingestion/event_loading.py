@@ -87,15 +87,11 @@ def load_events(loading: Loading, state: FileState, batch: RowBatch) -> RowCheck
 
 
 def _fresh_changes(log: EventLog, events: pa.Table) -> pa.Table:
-    """Pick the rows that change the catalog and that the log will take: new ids, once each."""
-    at = np.flatnonzero(np.isin(integers_of(events, "type"), _CHANGES))
-    if not len(at):
-        return events.slice(0, 0)
-    ids = integers_of(events, "event_id")
-    first = np.zeros(len(ids), dtype=np.bool_)
-    first[np.unique(ids, return_index=True)[1]] = True
-    at = at[first[at]]
-    return events.take(pa.array(at[~log.contains(ids[at])]))
+    """Pick the rows that change the catalog and that the log will take."""
+    changes = np.isin(integers_of(events, "type"), _CHANGES)
+    if changes.any():
+        changes &= log.takes(integers_of(events, "event_id"))
+    return events.filter(pa.array(changes))
 
 
 def _needed(
