@@ -72,8 +72,9 @@ bench: $(STAMP) ## run one benchmark: make bench NAME=latency
 	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 .PHONY: verify
-verify: $(STAMP) ## the long checks: load tests, crash test, 10,000 replays, propensities, faults
+verify: $(STAMP) ## the long checks: load, new examples, crashes, 10,000 replays, propensities, faults
 	$(PYTEST) -m load --timeout=1800 $(ARGS)
+	$(PYTEST) -n $(WORKERS) -m hypothesis --timeout=1800 --hypothesis-profile=search
 	$(BIN)/headwater crashtest
 	$(BIN)/python -m benchmarks.replay --feeds 10000
 	$(BIN)/python -m benchmarks.propensities

@@ -36,22 +36,24 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, noon_us: int) -> Path:
     folder = tmp_path_factory.mktemp("served")
-    World.generate(5, people=150, posts=500, days=7, end_us=now_us()).write(folder / "files")
+    World.generate(5, people=150, posts=500, days=7, end_us=noon_us).write(folder / "files")
     with Workspace.open(folder / "home") as workspace:
         ingest(workspace, open_dataset(folder / "files"), Reporter(as_json=True))
     return folder / "home"
 
 
 @pytest.fixture(scope="module")
-def client(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformClient]:
+def client(
+    home: Path, tmp_path_factory: pytest.TempPathFactory, server_clock: dict[str, str]
+) -> Iterator[PlatformClient]:
     engine = open_database(home_url(home))
     token = keys.create_key(engine, "test", ["admin"], now_us()).token
     engine.dispose()
     log = tmp_path_factory.mktemp("log") / "server.log"
     with (
-        serving(home, token, free_port(0), {}, log) as server,
+        serving(home, token, free_port(0), server_clock, log) as server,
         PlatformClient(server.url, token) as client,
     ):
         yield client

@@ -142,14 +142,14 @@ class Site:
             return False
 
 
-def open_site(small_home: Path, folder: Path) -> Iterator[Site]:
+def open_site(small_home: Path, folder: Path, clock: dict[str, str]) -> Iterator[Site]:
     home = Path(shutil.copytree(small_home, folder / "home"))
     engine = open_database(home_url(home))
     token = create_key(engine, "test", ["admin"], now_us()).token
     engine.dispose()
     with Workspace.open(home, read_only=True) as workspace:
         viewers = workspace.ids.all(Namespace.PERSON)[1]
-    with serving(home, token, free_port(0), TWO, folder / "server.log") as server:
+    with serving(home, token, free_port(0), {**TWO, **clock}, folder / "server.log") as server:
         site = Site(home, token, server, viewers)
         yield site
         for door in site.doors:
@@ -157,12 +157,14 @@ def open_site(small_home: Path, folder: Path) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def site(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    small_home: Path, tmp_path_factory: pytest.TempPathFactory, server_clock: dict[str, str]
+) -> Iterator[Site]:
     """A server that the tests of this module share."""
-    yield from open_site(small_home, tmp_path_factory.mktemp("shared"))
+    yield from open_site(small_home, tmp_path_factory.mktemp("shared"), server_clock)
 
 
 @pytest.fixture
-def own_site(small_home: Path, tmp_path: Path) -> Iterator[Site]:
+def own_site(small_home: Path, tmp_path: Path, server_clock: dict[str, str]) -> Iterator[Site]:
     """A server to break."""
-    yield from open_site(small_home, tmp_path)
+    yield from open_site(small_home, tmp_path, server_clock)
