@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from contracts.events import EventType
+from contracts.order import largest
 from features.checkpoint import read_checkpoint
 from features.event_arrays import EVENT_COLUMNS, EventArrays, int_column
 from features.frames import FeatureFrames, replay
@@ -118,9 +119,7 @@ class FeatureCache:
         velocity = self.velocity(now_us)
         n = velocity.shape[0]
         velocity[self.posts.deleted[:n] | (self.posts.created_us[:n] > now_us)] = -np.inf
-        limit = min(limit, n)
-        best = np.argpartition(-velocity, limit - 1)[:limit] if 0 < limit < n else np.arange(n)
-        best = best[np.lexsort((best, -velocity[best]))][:limit]
+        best = largest(velocity, limit)
         return best[np.isfinite(velocity[best])]
 
     def reception(self, post_slots: Slots) -> tuple[Float32s, Float32s]:

@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.order import largest
 from models.base import Family, FloatArray, IntArray, ItemHistories, PostContent, VectorModel
 from models.bundle import Bundle
 from models.neighbours import ItemKnn
@@ -86,9 +87,7 @@ class NeighbourFamily:
     def search(self, viewer: FloatArray, limit: int) -> IntArray:
         """See `ServedFamily`."""
         rows = np.flatnonzero(np.isfinite(viewer))
-        if len(rows) > limit:
-            rows = np.sort(rows[np.argpartition(-viewer[rows], limit - 1)[:limit]])
-        return rows[np.argsort(-viewer[rows], kind="stable")]
+        return rows[largest(viewer[rows], limit)]
 
     def scores(self, rows: IntArray, viewer: FloatArray) -> FloatArray:
         """See `ServedFamily`."""

@@ -28,10 +28,7 @@ def top_k(scores: FloatArray, k: int) -> IntArray:
     """
     usable = np.where(np.isfinite(scores), scores, -np.inf)
     width = min(k, scores.shape[1])
-    if width < scores.shape[1]:
-        part = np.sort(np.argpartition(-usable, width - 1, axis=1)[:, :width], axis=1)
-    else:
-        part = np.tile(np.arange(width), (len(scores), 1))
+    part = _best_columns(usable, width)
     values = np.take_along_axis(usable, part, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
     best = np.take_along_axis(part, order, axis=1)
@@ -39,6 +36,23 @@ def top_k(scores: FloatArray, k: int) -> IntArray:
     if width < k:
         best = np.pad(best, ((0, 0), (0, k - width)), constant_values=-1)
     return best.astype(np.int64)
+
+
+def _best_columns(values: FloatArray, k: int) -> IntArray:
+    """Give the k best columns of [Q, n], ascending; the first of those level at the k-th."""
+    rows, n = values.shape
+    if k >= n or k == 0:
+        return np.tile(np.arange(k), (rows, 1))
+    best = np.argpartition(-values, k - 1, axis=1)[:, :k]
+    kept = np.take_along_axis(values, best, axis=1)
+    edge = kept.min(axis=1, keepdims=True)
+    many = (values == edge).sum(axis=1) > (kept == edge).sum(axis=1)
+    if many.any():  # more are level than there is room for, and argpartition kept any of them
+        above, level = values[many] > edge[many], values[many] == edge[many]
+        room = k - above.sum(axis=1, keepdims=True)
+        chosen = above | (level & (np.cumsum(level, axis=1) <= room))
+        best[many] = np.nonzero(chosen)[1].reshape(-1, k)
+    return np.sort(best, axis=1)
 
 
 def distinct(rows: IntArray) -> IntArray:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.order import largest
 from contracts.policy import Mix, Policy, Selection
 from contracts.seeds import stage_generator, unit_interval
 
@@ -222,9 +223,8 @@ class _Filling:
                 return _mixed(rows, wins, ratios, best, self._policy.cold_start.regret, chance)
         rules = self._policy.exploration
         count = min(rules.choices, len(offers))
-        near = offers.argpartition(len(offers) - count)[-count:] if count < len(offers) else None
-        rows = range(len(offers)) if near is None else near.tolist()
-        rows = sorted((r for r in rows if offers.item(r) > 0.0), key=lambda r: (-offers.item(r), r))
+        rows = largest(offers, count).tolist()
+        rows = [row for row in rows if offers.item(row) > 0.0]
         ratios = [offers.item(row) / top for row in rows]
         weights = [ratio ** (1.0 / rules.temperature) for ratio in ratios]
         total = sum(weights)

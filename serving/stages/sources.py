@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.degrade import DegradeLevel, DegradeReason, SourceName
+from contracts.order import largest
 from models.base import Family
 from serving.components import Fault, OnError, Source
 from serving.context import QueryContext
@@ -194,9 +195,5 @@ def newest_of(runtime: Runtime, authors: Slots, limit: int) -> Slots:
     if not len(authors):
         return _NONE
     cache = runtime.cache
-    slots = cache.recent_by_authors(authors.astype(np.int32), _PER_AUTHOR)
-    created = cache.posts.created_us[slots]
-    if len(slots) > limit:
-        newest = np.argpartition(-created, limit - 1)[:limit]
-        slots, created = slots[newest], created[newest]
-    return slots[np.lexsort((slots, -created))]
+    slots = np.sort(cache.recent_by_authors(authors.astype(np.int32), _PER_AUTHOR))
+    return slots[largest(cache.posts.created_us[slots], limit)]

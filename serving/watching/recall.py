@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from contracts.degrade import DegradeLevel
 from contracts.errors import HeadwaterError
 from contracts.funnel import Recall
+from contracts.order import largest
 from models.base import Family
 from serving.aside import Aside
 from serving.candidates import Candidates
@@ -113,8 +114,7 @@ def best_live(
     posts = runtime.cache.posts
     if len(posts) <= SCORED:
         return np.flatnonzero(~posts.deleted[: len(posts)])
-    cost = np.where(np.isfinite(blend), -blend, np.inf)
-    rows = np.argpartition(cost, min(SCORED, len(blend) - 1))[:SCORED]
+    rows = largest(np.where(np.isfinite(blend), blend, -np.inf), SCORED)
     slots = np.union1d(runtime.slot_of_row[rows], also)
     slots = slots[slots >= 0]
     return slots[~posts.deleted[slots]]

@@ -104,11 +104,17 @@ def test_top_k_breaks_ties_by_row_and_skips_what_is_masked() -> None:
     assert top_k(scores, 7).tolist() == [[2, 0, 3, -1, -1, -1, -1]]
 
 
-@given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30), st.integers(1, 12))
-def test_top_k_equals_sorting(values: list[float], k: int) -> None:
-    expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
-    best = top_k(np.array([values], dtype=np.float32), k)[0]
-    assert [values[i] for i in best[best >= 0]] == [values[i] for i in expected]
+@given(
+    st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30)
+    | st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=20, max_size=60),
+    st.integers(1, 12),
+)
+def test_top_k_equals_sorting_also_among_equals(values: list[float], k: int) -> None:
+    both = [values, values[::-1]]
+    best = top_k(np.array(both, dtype=np.float32), k)
+    for own, row in zip(both, best, strict=True):
+        expected = sorted(range(len(own)), key=lambda i: (-own[i], i))[:k]
+        assert row[row >= 0].tolist() == expected
 
 
 def test_lists_by_hand() -> None:

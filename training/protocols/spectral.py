@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array
 
 from models.base import FloatArray, IntArray, TrainingContext
+from training.metrics import top_k
 from training.protocols.exam import blocks, taken
 from training.protocols.members import unit_rows
 from training.protocols.split import Split, binary
@@ -106,8 +107,8 @@ class UserKnn:
         for block in blocks(np.arange(split.n_people, dtype=np.int64)):
             cosine = (unit[block] @ across).toarray()
             cosine[np.arange(len(block)), block] = 0.0
-            best = np.argpartition(-cosine, most - 1, axis=1)[:, :most].astype(np.int32)
-            near.append(best.ravel())
+            best = top_k(cosine, most)
+            near.append(best.ravel().astype(np.int32))
             alike.append(np.take_along_axis(cosine, best, axis=1).ravel())
         offsets = np.arange(0, split.n_people * most + 1, most)
         square = (split.n_people, split.n_people)

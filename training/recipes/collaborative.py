@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_array, csr_matrix
 from threadpoolctl import threadpool_limits
 
+from contracts.order import largest
 from models.base import FloatArray, TrainingContext, TrainingFrame
 from models.collaborative import FactorModel
 from models.neighbours import ItemKnn
@@ -115,12 +116,6 @@ def _keep_best(common: csr_array, rows: NDArray[np.int32], values: FloatArray) -
     k = rows.shape[1]
     for row, (start, stop) in enumerate(pairwise(common.indptr.tolist())):
         own, items = common.data[start:stop], common.indices[start:stop]
-        if len(own) > k:
-            edge = np.partition(own, len(own) - k)[len(own) - k]
-            above = np.flatnonzero(own > edge)
-            level = np.flatnonzero(own == edge)[: k - len(above)]
-            kept = np.sort(np.concatenate([above, level]))
-            own, items = own[kept], items[kept]
-        order = np.argsort(-own, kind="stable")
+        order = largest(own, k)
         order = order[np.isfinite(own[order])]
         rows[row, : len(order)], values[row, : len(order)] = items[order], own[order]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from contracts.order import largest
 from models.base import (
     FloatArray,
     IntArray,
@@ -280,7 +281,7 @@ def _held_score(network: TwoTower, whole: Sequences, held: IntArray, by: IntArra
     for row, (person, out) in enumerate(zip(held, by, strict=True)):
         sequence = whole.items[whole.starts[person] : whole.stops[person]]
         scores[row, sequence[:-out]] = -np.inf
-        best = np.argpartition(-scores[row], min(50, scores.shape[1] - 1))[:50]
+        best = largest(scores[row], 50)
         found += float(np.isin(sequence[-out:], best).mean())
     return found
 
