@@ -137,10 +137,10 @@ class Forward:
         request = plain_request(f"{APPLIED_PATH}?{seq}")
         try:
             answer = await self._peers[worker].ask(request, APPLIED_SECONDS + 0.1)
-        except TimeoutError:
-            return False
-        except OSError:
+        except (ConnectionError, FileNotFoundError):
             return True  # it is away, and will read the whole log before it answers anybody
+        except OSError:  # too late, or it takes no more
+            return False
         return answer.status == 200
 
     async def _readiness(self, own: Answer) -> Answer:

@@ -17,7 +17,7 @@ import structlog
 
 from contracts.errors import InvalidInput, Unavailable
 from feed_api.seats import DRAIN_SECONDS, WRITER, Seat
-from feed_api.signals import signals_lead_to
+from feed_api.signals import Ending, signals_lead_to
 
 _STOP_SECONDS: Final = DRAIN_SECONDS + 1.5
 """Twice this, for the writer ends last, is the longest that an end takes."""
@@ -60,7 +60,7 @@ def run_workers(count: int, home: Path, address: tuple[str, int], work: Work) ->
     Unavailable where the address is taken or a worker does not start.
     """
     folder = _run_folder(home)
-    ending = _Ending()
+    ending = Ending()
     stops = signals_lead_to(ending.note, signal.SIGINT, signal.SIGTERM)
     with bind_public(*address) as public, stops:
         seats = [Seat(k, count, folder) for k in range(count)]
@@ -75,16 +75,6 @@ def run_workers(count: int, home: Path, address: tuple[str, int], work: Work) ->
             _stop(workers)
             for seat in seats:
                 seat.socket_path(seat.index).unlink(missing_ok=True)
-
-
-class _Ending:
-    """Whether the process has been told to end."""
-
-    told = False
-
-    def note(self, _signal: int, _frame: object) -> None:
-        """Take the signal that tells it."""
-        self.told = True
 
 
 class _Worker:
@@ -203,9 +193,9 @@ def _run_folder(home: Path) -> Path:
     return folder
 
 
-def _await_all(workers: list[_Worker], ending: _Ending) -> None:
+def _await_all(workers: list[_Worker], ending: Ending) -> None:
     """Wait until every worker has been ready once; Unavailable where one dies before that."""
-    while not ending.told and not all(worker.started for worker in workers):
+    while not ending.told() and not all(worker.started for worker in workers):
         for worker in workers:
             worker.look()
             if worker.failed:
@@ -214,8 +204,8 @@ def _await_all(workers: list[_Worker], ending: _Ending) -> None:
         _rest(workers)
 
 
-def _keep_alive(workers: list[_Worker], ending: _Ending) -> None:
-    while not ending.told:
+def _keep_alive(workers: list[_Worker], ending: Ending) -> None:
+    while not ending.told():
         for worker in workers:
             worker.look()
         _rest(workers)

@@ -101,11 +101,13 @@ class Bundle:
         with TemporaryDirectory(dir=bundles, prefix=".staging-") as name:
             manifest = self._stage(Path(name) / "bundle")
             staged, target = Path(name) / "bundle", bundles / manifest.bundle_id
-            if _is_whole(target):  # the same files: what may be served from is never taken away
-                (staged / MANIFEST_FILE).replace(target / MANIFEST_FILE)
-            else:
-                rmtree(target, ignore_errors=True)
+            if target.exists() and not _is_whole(target):
+                with suppress(FileNotFoundError):  # another process may be mending it too
+                    target.rename(Path(name) / "damaged")
+            try:
                 staged.rename(target)
+            except OSError:  # the same files are there: what may be served from is never taken away
+                (staged / MANIFEST_FILE).replace(target / MANIFEST_FILE)
         return replace(self, manifest=manifest)
 
     def _stage(self, staging: Path) -> Manifest:

@@ -60,4 +60,4 @@ class Breakers(dict[str, Breaker]):
     @property
     def open(self) -> tuple[str, ...]:
         """The names of what is left alone now."""
-        return tuple(name for name, breaker in self.items() if breaker.refuses)
+        return tuple(name for name, breaker in tuple(self.items()) if breaker.refuses)

@@ -81,5 +81,6 @@ class ServedLog:
     def within(self, viewer_id: int, now_us: int, minutes: float) -> NDArray[np.int64]:
         """Give the slots served to a viewer in the last minutes."""
         since = now_us - int(minutes * _MINUTE_US)
-        recent = [slots for at, slots in self._served.get(viewer_id, ()) if at > since]
+        pages = tuple(self._served.get(viewer_id, ()))  # in one step: requests add to it
+        recent = [slots for at, slots in pages if at > since]
         return np.concatenate(recent) if recent else np.empty(0, dtype=np.int64)

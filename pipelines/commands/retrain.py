@@ -6,8 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 from typing import Annotated, Final
 
 import typer
@@ -17,7 +16,7 @@ from rich.markup import escape
 from contracts.errors import BundleMismatch, Conflict, NotFound
 from features.storage import WriterLock
 from features.workspace import require_data
-from feed_api.signals import signals_lead_to
+from feed_api.signals import Ending, signals_lead_to
 from models.bundle import read_manifest
 from pipelines.amounts import seconds_of
 from pipelines.commands.drift import drift_home
@@ -29,6 +28,7 @@ from training.config import TrainingConfig
 from training.stages import StageClock
 
 LOCK: Final = "retrain.lock"
+_NAP_SECONDS: Final = 0.2
 
 Turn = dict[str, str | None]
 """`outcome` (`kept`: no drift, `refused`, `published` or `failed`), `why`, `bundle_id`."""
@@ -111,26 +111,27 @@ def _choices(home: Path) -> TrainingConfig:
 
 def _loop(report: Reporter, home: Path, every_seconds: float, *, if_drift: bool) -> None:
     """Run turn after turn as children until a signal comes."""
-    stop = Event()
+    ending = Ending()
     children: list[subprocess.Popen[bytes]] = []
 
-    def end(*_: object) -> None:
-        stop.set()
+    def end(number: int, frame: object) -> None:
+        ending.note(number, frame)
         for child in children:
             child.terminate()
 
     command = [sys.executable, "-m", "pipelines", "retrain", "--once", "--json"]
     command += ["--home", str(home), *(["--if-drift"] if if_drift else [])]
     with signals_lead_to(end, signal.SIGTERM, signal.SIGINT):
-        while not stop.is_set():
+        while not ending.told():
             began = monotonic()
             children[:] = [subprocess.Popen(command, stdout=subprocess.PIPE)]  # noqa: S603 - ours
-            if stop.is_set():  # the signal came before there was a child to end
-                end()
+            if ending.told():  # the signal came before there was a child to end
+                children[0].terminate()
             said = children[0].communicate()[0]
-            if not stop.is_set():
+            if not ending.told():
                 _log(report, _told(said, children[0].returncode))
-            stop.wait(max(0.0, began + every_seconds - monotonic()))
+            while not ending.told() and (rest := began + every_seconds - monotonic()) > 0.0:
+                sleep(min(rest, _NAP_SECONDS))
     stopped: Turn = {"outcome": "stopped", "why": "told to", "bundle_id": champion_id(home)}
     _log(report, stopped)
     report.finish(stopped)

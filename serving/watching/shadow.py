@@ -91,16 +91,17 @@ class Shadow:
 
     def report(self) -> dict[str, Any] | None:
         """Say how far the challenger is from the champion; None where there is no challenger."""
-        if self._trial is None:
+        trial = self._trial
+        if trial is None:
             return None
         rows = np.array(self._differences or [(np.nan,) * 3])
         known = np.isfinite(rows)
         sums = np.where(known, rows, 0.0).sum(axis=0)
         means = [float(s / n) if n else None for s, n in zip(sums, known.sum(axis=0), strict=True)]
         return {
-            "bundle_id": self._trial.ranking.bundle_id,
+            "bundle_id": trial.ranking.bundle_id,
             "champion": self._champion_id,
-            "share": self._trial.share,
+            "share": trial.share,
             "since": to_datetime(self._since_us).isoformat(timespec="seconds"),
             "compared": self._compared,
             "dropped": self._aside.dropped,
@@ -135,8 +136,8 @@ class Shadow:
                 _log.warning("shadow_failed", cause=str(error.__cause__ or error))
                 return
             if again.trace.level is DegradeLevel.FULL:
-                self._compared += 1
                 self._differences.append(difference(ranked, again))
+                self._compared += 1  # last: a report's count never runs ahead of its means
             else:
                 self._failed += 1
             if monotonic() - self._written_at > _WRITE_SECONDS:

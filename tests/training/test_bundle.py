@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -132,6 +133,16 @@ def test_what_a_killed_process_left_is_cleared_away(made: Bundle, tmp_path: Path
         os.utime(tmp_path / f".staging-{name}", (time.time() - age,) * 2)
     bundle_id = made.save(tmp_path).bundle_id
     assert {path.name for path in tmp_path.iterdir()} == {bundle_id, ".staging-new"}
+
+
+def test_a_bundle_saved_by_two_at_once_is_whole_at_any_moment(made: Bundle, tmp_path: Path) -> None:
+    bundle_id = made.save(tmp_path).bundle_id
+    (tmp_path / bundle_id / "manifest.json").write_text("{")  # both find it damaged
+    with ThreadPoolExecutor(2) as threads:
+        saved = [threads.submit(made.save, tmp_path) for _ in range(2)]
+        assert {one.result().bundle_id for one in saved} == {bundle_id}
+    assert [path.name for path in tmp_path.iterdir()] == [bundle_id]
+    assert Bundle.load(tmp_path / bundle_id).bundle_id == bundle_id
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
