@@ -65,10 +65,20 @@ def make_admin_key(home: Path, name: str) -> str:
 
 
 def free_port(wanted: int) -> int:
-    """Give the wanted port where it is free, else another one that is."""
+    """Give the wanted port where it is free, else another one that is.
+
+    It stays bound, not listened on: whoever asks the system for any port gets another one, and a
+    server that binds it with SO_REUSEADDR, as ours does, may listen.
+    """
     for port in (wanted, 0):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)) as probe:
-            return int(probe.getsockname()[1])
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):
+            held.bind(("127.0.0.1", port))
+            number = int(held.getsockname()[1])
+            held.detach()  # open to the end of this process
+            return number
+        held.close()
     raise Unavailable("no port is free on 127.0.0.1")
 
 

@@ -2,9 +2,12 @@
 
 import ast
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[2]
 ROOMS = (
@@ -76,6 +79,27 @@ def test_the_median_file_is_short() -> None:
 
 def test_tests_are_no_packages() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_the_examples_of_a_property_do_not_depend_on_what_was_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn() -> list[int]:
+        found: list[int] = []
+
+        @settings(max_examples=200, database=None)
+        @given(st.integers(0, 2**40))
+        def draw(number: int) -> None:
+            found.append(number)
+
+        draw()
+        return found
+
+    before = drawn()
+    (tmp_path / "of_this_test.py").write_text(f"RARE = {[10**9 + k for k in range(200)]}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import_module("of_this_test")
+    assert drawn() == before
 
 
 def test_the_rules_find_what_they_look_for() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import settings
 
 from contracts.clock import DAY_US
 from contracts.events import EVENT_SCHEMA, LOG_SCHEMA, UTC_US, EventType
@@ -14,10 +13,6 @@ from contracts.tables import FOLLOWS_SCHEMA, PEOPLE_SCHEMA, POSTS_SCHEMA
 from features.frames import FeatureFrames
 from features.graph import CHANGES
 from features.workspace import Workspace
-
-# Timings on shared cores say nothing about correctness.
-settings.register_profile("features", deadline=None)
-settings.load_profile("features")
 
 T0 = 1_700_000_000_000_000
 ON_POSTS = [t for t in EventType if t <= EventType.REPORT]

@@ -141,7 +141,7 @@ def test_a_search_leaves_a_file_and_its_trials(small_home_copy: Path) -> None:
     searched = Searched.model_validate_json(path.read_bytes())
     assert searched.seed == 2
     for name, tuned in searched.tuned.items():
-        assert tuned.trials > 1
+        assert tuned.trials >= (2 if name == "als" else 1)  # most of the time is that one's
         changed = getattr(found, name) != getattr(base, name)
         assert changed == tuned.taken == (tuned.gain.low > 0.0)
     assert (

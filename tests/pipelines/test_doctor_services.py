@@ -92,7 +92,7 @@ def look(service: FeedService) -> Looked:
 
 def observed(service: FeedService) -> Observed:
     before = look(service)
-    service._records.flush(1.0)
+    assert service._records.flush(60.0)
     return of_service(before, look(service))
 
 

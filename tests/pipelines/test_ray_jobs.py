@@ -2,12 +2,11 @@
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import psutil
@@ -103,10 +102,8 @@ def test_a_killed_worker_is_replaced_and_the_bundle_is_as_good(jobs: Any, home: 
     config = small_config().model_copy(update={"deep": deep, "deep_seconds": 200.0})
     seeds = [config.model_copy(update={"seed": seed}) for seed in (config.seed, 5, 6)]
     alone, *others = (train_ranking(read_home(home), each, StageClock()) for each in seeds)
-    killer = Killer(jobs.folder)
-    killer.start()
-    found = run_training(home, config, StageClock(), fit_deep=jobs.fit_deep)
-    killer.join()
+    with Killer(jobs.folder) as killer:
+        found = run_training(home, config, StageClock(), fit_deep=jobs.fit_deep)
     assert killer.killed is not None
     bundle, other = read_manifest(home / "bundles" / found.bundle_id), alone.bundle.manifest
     assert bundle.data == other.data
@@ -128,10 +125,8 @@ def test_a_fit_that_lost_a_worker_gives_the_same_weights(jobs: Any, home: Path) 
     context = TrainingContext(4, 1)
     recipe = DeepRecipe(config, start=DeepRecipe(config).fit(frame, TrainingContext(3, 1)))
     undisturbed, report = jobs.fit_deep(recipe, frame, context)
-    killer = Killer(jobs.folder)
-    killer.start()
-    retried, again = jobs.fit_deep(recipe, frame, context)
-    killer.join()
+    with Killer(jobs.folder) as killer:
+        retried, again = jobs.fit_deep(recipe, frame, context)
     assert killer.killed is not None
     assert (again.scores, again.best_epoch) == (report.scores, report.best_epoch)
     np.testing.assert_array_equal(retried.vectors, undisturbed.vectors)
@@ -159,13 +154,22 @@ class Killer(threading.Thread):
         super().__init__(daemon=True)
         self.folder = folder
         self.killed: int | None = None
+        self.over = threading.Event()
+        """Set after the fit, which is as long as there is somebody to kill."""
 
     def run(self) -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and self.killed is None:
-            if any(self.folder.glob("deep-*/train/**/state.pt")):
-                self.killed = kill_one_worker()
-            time.sleep(0.02)
+        while self.killed is None and not self.over.wait(0.02):
+            with suppress(OSError):  # a checkpoint was taken away while it was looked for
+                if any(self.folder.glob("deep-*/train/**/state.pt")):
+                    self.killed = kill_one_worker()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join()
 
 
 def kill_one_worker() -> int | None:

@@ -34,7 +34,7 @@ def served_home(small_home: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         for feed in range(1, FEEDS + 1):
             service.open(FeedQuery(FeedId(feed), UserId(int(people[feed])), now_us(), 20))
             if feed in {10, 20}:
-                service._records.flush()
+                assert service._records.flush(60.0)
                 service._keeper.seal()
         service.page(1, int(people[1]), 20, 20)
         service.close()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from threading import Event
-from time import monotonic, perf_counter, sleep
+from time import monotonic, sleep, thread_time
 from weakref import ref
 
 import numpy as np
@@ -140,11 +140,13 @@ def test_bundles_change_under_load_without_a_failed_request(
 
     with ThreadPoolExecutor(4) as pool:
         asking, writing = [pool.submit(ask) for _ in range(3)], pool.submit(write)
-        for wanted in (other, champion) * 3:
-            point(bundles, "CHAMPION", wanted)
-            until(lambda wanted=wanted: service.health()["bundle_id"] == wanted)
-            sleep(0.1)
-        stop.set()
+        try:
+            for wanted in (other, champion) * 3:
+                point(bundles, "CHAMPION", wanted)
+                until(lambda wanted=wanted: service.health()["bundle_id"] == wanted)
+                sleep(0.1)
+        finally:
+            stop.set()
         served = {bundle_id for future in asking for bundle_id in future.result()}
         writing.result()
     assert served == {champion, other}
@@ -165,15 +167,16 @@ def test_the_change_itself_takes_well_under_five_milliseconds(bundles, champion,
     took, change = [], service._bundles._change
 
     def timed(lineup: Lineup) -> None:
-        started = perf_counter()
+        started = thread_time()
         change(lineup)
-        took.append(perf_counter() - started)
+        took.append(thread_time() - started)  # what it does, not what else the machine does
 
     service._bundles._change = timed
     for wanted in (other, champion, other):
         point(bundles, "CHAMPION", wanted)
         until(lambda wanted=wanted: service.health()["bundle_id"] == wanted)
-    assert sorted(took)[1] < 0.005
+    until(lambda: len(took) == 3)
+    assert max(took) < 0.005
 
 
 def test_what_served_before_leaves_memory(workspace, bundles, champion, other, service):
@@ -325,8 +328,7 @@ def test_a_damaged_bundle_stays_out_is_named_and_comes_in_when_mended(
     whole = part.read_bytes()
     part.write_bytes(whole[:-1])
     point(bundles, "CHAMPION", other)
-    until(lambda: service.health()["bundles"]["refused"])
-    assert "arrays.safetensors" in service.health()["bundles"]["refused"][other]
+    until(lambda: "arrays.safetensors" in service.health()["bundles"]["refused"].get(other, ""))
     assert orjson.dumps(service.health())
     page = service.open(query(people(workspace)[0]))
     assert (page.bundle_id, page.level) == (champion, DegradeLevel.FULL)

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from threading import Thread
-from time import sleep
+from time import monotonic, sleep
 
 import numpy as np
 import pyarrow as pa
@@ -260,9 +260,12 @@ def test_a_remote_ranker_out_of_order_is_named_and_soon_not_asked(
     use_pipeline(service, FeedPipeline(stages, 10_000.0, Deadlines()))
     try:
         viewer = follower_of(workspace)
-        for _ in range(OPENS_AFTER):
+        for turn in range(OPENS_AFTER):
             page = service.open(query(viewer))
             assert (page.level, page.degrade_reasons) == (DegradeLevel.FIXED_BLEND, (reason,))
+            deadline = monotonic() + 10.0  # one that was given up may be counted later
+            while handler.asked < (turn + 1) * requests and monotonic() < deadline:
+                sleep(0.01)
         page = service.open(query(viewer))
     finally:
         client.close()

@@ -53,6 +53,7 @@ def test_a_follower_whose_thread_died_is_not_healthy(workspace):
     assert follower.healthy
     workspace.log.append(reset(77))
     assert not follower.wait_applied(workspace.log.last_seq, 1.0)
+    follower._thread.join(10.0)
     assert not follower.healthy
     follower.stop()
     assert follower.healthy  # it was told to end

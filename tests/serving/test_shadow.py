@@ -58,6 +58,19 @@ def challenger(bundles, bundle_id: str, factor: float) -> str:
     return replace(bundle, ranker=ranker, manifest=manifest).save(bundles).bundle_id
 
 
+def twin(bundles, bundle_id: str) -> str:
+    """Save a bundle of other bytes whose ranker computes with the same numbers."""
+    bundle = Bundle.load(bundles / bundle_id)
+    was, weights = bundle.ranker._exact, bundle.ranker.weights
+    for place in range(weights["skip.weight"].size):
+        skip = weights["skip.weight"].copy()
+        skip.flat[place] = np.nextafter(skip.flat[place], np.float32(np.inf))
+        ranker = replace(bundle.ranker, weights={**weights, "skip.weight": skip})
+        if all(np.array_equal(ranker._exact[name], was[name]) for name in was):
+            return replace(bundle, ranker=ranker).save(bundles).bundle_id
+    raise AssertionError("every last bit counts")
+
+
 def ask(workspace, service, feeds: int = FEEDS) -> None:
     viewers = workspace.ids.all(Namespace.PERSON)[0].tolist()
     for number in range(1, feeds + 1):
@@ -107,11 +120,11 @@ def test_a_challenger_that_ranks_otherwise_is_told_apart(workspace, bundles, cha
 
 def test_a_challenger_that_ranks_alike_is_not_told_apart(workspace, bundles, champion, service):
     """Also proves that the shadow sees a request as it was: nothing counts as served meanwhile."""
-    name = challenger(bundles, champion, 1.0000001)
+    name = twin(bundles, champion)
+    assert name != champion
     told = run_shadow(workspace, service, bundles, name)
     assert told["compared"] > FEEDS // 2
-    assert told["overlap_20"] == pytest.approx(1.0)
-    assert told["mean_move_20"] == pytest.approx(0.0)
+    assert (told["overlap_20"], told["mean_move_20"]) == (1.0, 0.0)
     assert told["value_correlation"] == pytest.approx(1.0)
 
 

@@ -23,7 +23,15 @@ from feed_api.keys import create_key
 from feed_api.seats import Seat
 from pipelines.server_process import RunningServer, free_port, serving
 
-TWO = {"HEADWATER_WORKERS": "2", "HEADWATER_LOG_LEVEL": "warning"}
+TWO = {
+    "HEADWATER_WORKERS": "2",
+    "HEADWATER_LOG_LEVEL": "warning",
+    # What holds over two workers has no deadline: a busy machine degrades no feed.
+    "HEADWATER_FEED_BUDGET_MS": "60000",
+    "HEADWATER_SOURCE_DEADLINE_MS": "60000",
+    "HEADWATER_COMPONENT_DEADLINE_MS": "60000",
+    "HEADWATER_RANKER_TIMEOUT_MS": "60000",
+}
 
 
 class Reply(NamedTuple):
