@@ -47,6 +47,7 @@ def _best_columns(values: FloatArray, k: int) -> IntArray:
     kept = np.take_along_axis(values, best, axis=1)
     edge = kept.min(axis=1, keepdims=True)
     many = (values == edge).sum(axis=1) > (kept == edge).sum(axis=1)
+    many &= edge[:, 0] > -np.inf  # what can not be picked need not be told apart
     if many.any():  # more are level than there is room for, and argpartition kept any of them
         above, level = values[many] > edge[many], values[many] == edge[many]
         room = k - above.sum(axis=1, keepdims=True)
