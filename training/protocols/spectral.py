@@ -107,9 +107,10 @@ class UserKnn:
         for block in blocks(np.arange(split.n_people, dtype=np.int64)):
             cosine = (unit[block] @ across).toarray()
             cosine[np.arange(len(block)), block] = 0.0
-            best = top_k(cosine, most)
-            near.append(best.ravel().astype(np.int32))
-            alike.append(np.take_along_axis(cosine, best, axis=1).ravel())
+            best = top_k(np.where(cosine > 0.0, cosine, -np.inf), most)
+            near.append(np.maximum(best, 0).ravel().astype(np.int32))
+            found = np.where(best < 0, 0.0, np.take_along_axis(cosine, best, axis=1))
+            alike.append(found.ravel().astype(cosine.dtype))
         offsets = np.arange(0, split.n_people * most + 1, most)
         square = (split.n_people, split.n_people)
         graph = csr_array((np.concatenate(alike), np.concatenate(near), offsets), shape=square)
