@@ -222,9 +222,7 @@ class _Filling:
                 rows = (tried - start).tolist()
                 return _mixed(rows, wins, ratios, best, self._policy.cold_start.regret, chance)
         rules = self._policy.exploration
-        count = min(rules.choices, len(offers))
-        rows = largest(offers, count).tolist()
-        rows = [row for row in rows if offers.item(row) > 0.0]
+        rows = [r for r in largest(offers, rules.choices).tolist() if offers.item(r) > 0.0]
         ratios = [offers.item(row) / top for row in rows]
         weights = [ratio ** (1.0 / rules.temperature) for ratio in ratios]
         total = sum(weights)

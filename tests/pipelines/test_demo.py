@@ -48,7 +48,6 @@ def test_the_demo_ends_with_a_working_feed(tmp_path: Path) -> None:
     }  # fmt: skip
     by_model = {row["model"]: row["ndcg@20"][0] for row in summary["models"]}
     assert by_model["ensemble"] > by_model["popularity"]
-    assert summary["example"]["applied_seconds"] > 0.0
     for stage in ("generate a world", "ingest", "train and evaluate", "publish"):
         assert summary["seconds"][stage] > 0.0
     for shown in ("people tested", "The feed of", "likes post", "/docs", "headwater mlflow"):
@@ -73,6 +72,7 @@ def _shares(home: Path, log: Path) -> tuple[NDArray[np.float64], NDArray[np.floa
     ):
         viewers = some_viewers(workspace, 20, LITTLE_KNOWN)
         examples = [three_likes(workspace, client, viewer, now_us()) for viewer in viewers]
+    assert min(example.seconds for example in examples) < 1.0  # one write may meet a slow disk
     before, after = np.array([example.shares for example in examples]).T
     return before, after
 

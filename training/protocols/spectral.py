@@ -110,7 +110,7 @@ class UserKnn:
             best = top_k(np.where(cosine > 0.0, cosine, -np.inf), most)
             near.append(np.maximum(best, 0).ravel().astype(np.int32))
             found = np.where(best < 0, 0.0, np.take_along_axis(cosine, best, axis=1))
-            alike.append(found.ravel().astype(cosine.dtype))
+            alike.append(found.ravel())
         offsets = np.arange(0, split.n_people * most + 1, most)
         square = (split.n_people, split.n_people)
         graph = csr_array((np.concatenate(alike), np.concatenate(near), offsets), shape=square)
